@@ -1,0 +1,1 @@
+"""Touches the world: each outside library behind exactly one of these doors."""

@@ -1,0 +1,62 @@
+"""What Kafka hands over: Records, and the partitions they stand in."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+__all__ = ["Headers", "Partition", "Position", "Record", "header"]
+
+Headers: TypeAlias = list[tuple[str, bytes | None]]
+
+
+class Partition(NamedTuple):
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+class Position(NamedTuple):
+    """Where a partition is read from, or committed at.
+
+    `offset` is the next one to read (Kafka's convention for commits); `metadata` is the text kept
+    with a commit, at most 4,095 characters.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One Kafka message as read. `timestamp` is in unix milliseconds, -1 where Kafka has none."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int
+
+    @property
+    def origin(self) -> str:
+        """`topic:partition:offset`: where it stands, as written into `thorn-origin`."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def size(self) -> int:
+        """Payload bytes it holds in memory: key and value, with a flat part for headers."""
+        return (
+            (len(self.value) if self.value else 0)
+            + (len(self.key) if self.key else 0)
+            + 64 * len(self.headers)
+        )
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """Return the last value under this name, as Kafka's clients do; None where there is none."""
+    for key, value in reversed(headers):
+        if key == name:
+            return value
+    return None

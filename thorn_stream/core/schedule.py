@@ -1,0 +1,140 @@
+"""Outcome to Settlement: the verdict table, the retry policy, the tiers.
+
+Pure: the present moment (unix milliseconds) and the dice (0 <= x < 1) come in as arguments.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from thorn_stream.core.deliveries import (
+    Dead,
+    Delivered,
+    Kind,
+    Outcome,
+    Reason,
+    Retry,
+    Settlement,
+)
+
+__all__ = ["VERDICTS", "RetryPolicy", "Tiers", "retry_after_seconds", "settlement"]
+
+VERDICTS: Final = (
+    ("2xx", "delivered"),
+    ("410", "dead: gone"),
+    ("refused by a validator", "dead: blocked"),
+    ("a status in `dead_on`", "dead: rejected"),
+    ("429 or 503 with Retry-After, or any answer with it", "retry, not before that"),
+    ("any other status, a redirect, timeout, connection, TLS, DNS or protocol error", "retry"),
+    ("the same, with all retries used up or `retry: false`", "dead: exhausted"),
+)
+"""The table as the docs print it; `settlement` is the same, row by row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiers:
+    """The waits of the retry topics, in seconds, rising."""
+
+    waits: tuple[float, ...]
+
+    @property
+    def smallest(self) -> float:
+        return self.waits[0]
+
+    def covering(self, seconds: float) -> float:
+        """The smallest tier that covers a delay; the last one when none does (several rounds)."""
+        at = bisect_left(self.waits, seconds)
+        return self.waits[min(at, len(self.waits) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often, and after what waits (seconds), a Delivery is tried again.
+
+    `schedule` replaces delay, backoff and number. `jitter` is the share of a delay that may be
+    taken away; what a receiver asked for with Retry-After is never shortened.
+    """
+
+    retry: bool = True
+    retry_max: int = 3
+    delay: float = 60.0
+    backoff: float = 1.0
+    delay_max: float = 7200.0
+    schedule: tuple[float, ...] | None = None
+    jitter: float = 0.1
+    retry_after_max: float = 7200.0
+    dead_on: frozenset[int] = frozenset()
+
+    @property
+    def retries(self) -> int:
+        """Retries after the first Attempt."""
+        if not self.retry:
+            return 0
+        return self.retry_max if self.schedule is None else len(self.schedule)
+
+    def wait(self, retry: int) -> float:
+        """Seconds before the retry of this number, counted from 1, before jitter."""
+        if self.schedule is not None:
+            return self.schedule[retry - 1]
+        try:
+            delay = self.delay * self.backoff ** (retry - 1)
+        except OverflowError:
+            return self.delay_max
+        return min(delay, self.delay_max)
+
+
+def retry_after_seconds(text: str, now: int) -> float | None:
+    """Read a Retry-After header (RFC 9110, section 10.2.3): whole seconds or an HTTP date.
+
+    Returns seconds from `now` (unix milliseconds); None for garbage and for what is past.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:12])
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = moment.timestamp() - now / 1000
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+def settlement(
+    outcome: Outcome, policy: RetryPolicy, attempt: int, now: int, dice: float, tiers: Tiers
+) -> Settlement:
+    """What follows from the Attempt of this number.
+
+    Never due earlier than the schedule less its jitter, nor than Retry-After; ends after
+    `policy.retries` + 1 Attempts.
+    """
+    status = outcome.status
+    if outcome.kind is Kind.OK:
+        return Delivered()
+    if outcome.kind is Kind.BLOCKED:
+        return Dead(Reason.BLOCKED)
+    if outcome.kind is Kind.STATUS and status == 410:
+        return Dead(Reason.GONE)
+    if outcome.kind is Kind.STATUS and status in policy.dead_on:
+        return Dead(Reason.REJECTED)
+    if attempt > policy.retries:
+        return Dead(Reason.EXHAUSTED)
+    return _retry(outcome, policy, attempt, now, dice, tiers)
+
+
+def _retry(
+    outcome: Outcome, policy: RetryPolicy, attempt: int, now: int, dice: float, tiers: Tiers
+) -> Retry:
+    delay = policy.wait(attempt)
+    asked = None
+    if outcome.retry_after is not None:
+        asked = retry_after_seconds(outcome.retry_after, now)
+    if asked is not None and (asked := min(asked, policy.retry_after_max)) > delay:
+        return Retry(_due(now, asked), tiers.covering(asked))
+    wait = delay * (1 - policy.jitter * dice)
+    return Retry(_due(now, max(wait, asked or 0.0)), tiers.covering(delay))
+
+
+def _due(now: int, seconds: float) -> int:
+    """Rounded up: a due time is never early."""
+    return now - int(-seconds * 1000 // 1)

@@ -1,0 +1,1 @@
+"""Moves things along: consume, decode, match, deliver, settle, commit."""

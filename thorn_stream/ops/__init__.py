@@ -1,0 +1,1 @@
+"""What an operator does: publish, listen, look at topics, run the demo."""

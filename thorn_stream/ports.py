@@ -1,0 +1,226 @@
+"""The few doors between what is decided and moved (core, dispatch) and the world (adapters).
+
+All of it is called on the event loop, by one thread. An adapter that runs threads of its own
+hands what they learn over with `call_soon_threadsafe`, in batches.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from thorn_stream.core.deliveries import Attempt, Delivery, Outcome, Settlement
+from thorn_stream.core.records import Headers, Partition, Position, Record
+from thorn_stream.core.subscribers import Subscriber
+
+__all__ = [
+    "Assigned",
+    "Committed",
+    "Lost",
+    "LostRecords",
+    "Observer",
+    "Records",
+    "Revoked",
+    "SendFailed",
+    "Sink",
+    "Source",
+    "SourceEvent",
+    "SubscriberSource",
+    "Transport",
+    "Trouble",
+]
+
+
+# --- reading from Kafka ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Assigned:
+    """These partitions are ours from now on, and are read from these positions."""
+
+    positions: Mapping[Partition, Position]
+
+
+@dataclass(slots=True)
+class Revoked:
+    """These go to another member. `answer` takes the last positions to commit, once, soon.
+
+    The source waits at most two seconds for the answer; without one it commits nothing.
+    """
+
+    partitions: Sequence[Partition]
+    answer: Callable[[Mapping[Partition, Position]], None]
+
+
+@dataclass(slots=True)
+class Lost:
+    """These are gone already: nothing may be committed for them."""
+
+    partitions: Sequence[Partition]
+
+
+@dataclass(slots=True)
+class Records:
+    """Read, in rising order of offsets within a partition."""
+
+    records: Sequence[Record]
+
+
+@dataclass(slots=True)
+class LostRecords:
+    """Kafka deleted records of this partition before they were read: `count` of them, exactly."""
+
+    partition: Partition
+    count: int
+
+
+@dataclass(slots=True)
+class Committed:
+    """The answer to one `commit`: None where Kafka has it, else why it was refused."""
+
+    positions: Mapping[Partition, Position]
+    errors: Mapping[Partition, str | None]
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Something an operator must know, kept as state until it clears.
+
+    `key` names the trouble (`topic:orders`, `login`, `group`, `broker`), `text` says what is
+    wrong and what to do; None means it is over. `fatal_at_start` marks a refused login or
+    permission.
+    """
+
+    key: str
+    text: str | None
+    fatal_at_start: bool = False
+
+
+SourceEvent: TypeAlias = Assigned | Revoked | Lost | Records | LostRecords | Committed | Trouble
+
+
+class Source(Protocol):
+    """One consumer group handle, owned by one thread of its own."""
+
+    def start(self, handle: Callable[[Sequence[SourceEvent]], None]) -> None:
+        """Join the group. Everything learnt is handed to `handle` on the loop, in order."""
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """Ask for a commit; the answer comes as `Committed`. Never blocks."""
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Stop reading these; records already on their way may still come."""
+
+    def resume(self, partitions: Sequence[Partition]) -> None: ...
+
+    def credit(self, records: int, size: int) -> None:
+        """Allow so many more records and bytes to be handed over.
+
+        A source starts with a credit of its own (given when it was made) and stops handing over
+        when either is used up.
+        """
+
+    async def stop(self, grace: float) -> bool:
+        """Leave the group; True when it was left within `grace` seconds."""
+
+
+# --- writing to Kafka --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """Kafka did not take a record. `too_large`: it never will, even alone."""
+
+    error: str
+    too_large: bool = False
+
+
+class Sink(Protocol):
+    """Writes records; what it holds is bounded by what its callers hold."""
+
+    def send(
+        self,
+        topic: str,
+        record: tuple[bytes | None, bytes | None, Headers],
+        done: Callable[[Any, SendFailed | None], None],
+        token: Any,
+    ) -> None:
+        """Write (key, value, headers). `done(token, None)` comes when every replica has it.
+
+        Never blocks and never raises; `done` is called later, on the loop, exactly once.
+        """
+
+    async def stop(self, grace: float) -> int:
+        """Wait for what is under way; returns how many records were not acknowledged."""
+
+
+# --- calling receivers -------------------------------------------------------------------------
+
+
+class Transport(Protocol):
+    """Makes HTTP requests. Failures are Outcomes; nothing is raised to the caller of `send`."""
+
+    def target(self, subscriber: Subscriber) -> object:
+        """Prepare a Subscriber's URL (and TLS identity) once.
+
+        Never raises: for a URL that the validators refuse, `send` ends each Attempt as `blocked`.
+        """
+
+    def send(self, attempt: Attempt) -> None:
+        """Start one request; `attempt.ended(attempt, outcome)` follows, on the loop, once."""
+
+    async def stop(self) -> None:
+        """Close every connection; requests under way end as `connect`."""
+
+
+# --- who is called -----------------------------------------------------------------------------
+
+
+class SubscriberSource(Protocol):
+    """Where subscribers come from: settings, files, a topic."""
+
+    name: str
+
+    def load(self) -> Sequence[Subscriber]:
+        """All it knows now. Raises `ConfigurationError` naming every mistake and its place."""
+
+
+# --- who watches -------------------------------------------------------------------------------
+
+
+class Observer(Protocol):
+    """Told what happened: metrics and logs are made behind it, never inside the logic."""
+
+    def consumed(self, group: str, topic: str, count: int) -> None: ...
+
+    def unmatched(self) -> None: ...
+
+    def tombstone(self) -> None: ...
+
+    def undecodable(self, record: Record, why: str) -> None: ...
+
+    def ignored(self, what: str) -> None: ...
+
+    def attempted(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> None:
+        """One Attempt has ended. `delivery.attempts` counts it already."""
+
+    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
+        """What became of a Delivery, its hand-over (if any) acknowledged."""
+
+    def dead(self, reason: str) -> None:
+        """A dead letter is in its topic."""
+
+    def handed_over(self, kind: str, error: str | None) -> None:
+        """Kafka took (or refused: `error`) a record of `kind` retry, parked or dead."""
+
+    def committed(self, group: str, error: str | None) -> None: ...
+
+    def lost_records(self, group: str, partition: Partition, count: int) -> None: ...
+
+    def late_outcome(self) -> None:
+        """An Attempt of an assignment that has ended came back: nothing was changed by it."""
+
+    def trouble(self, group: str, trouble: Trouble) -> None: ...
+
+    def assigned(self, group: str, partitions: Sequence[Partition]) -> None: ...
+
+    def unassigned(self, group: str, partitions: Sequence[Partition], *, lost: bool) -> None: ...
