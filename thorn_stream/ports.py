@@ -14,6 +14,7 @@ from thorn_stream.core.subscribers import Subscriber
 
 __all__ = [
     "Assigned",
+    "Clock",
     "Committed",
     "Lost",
     "LostRecords",
@@ -182,6 +183,17 @@ class SubscriberSource(Protocol):
 
     def load(self) -> Sequence[Subscriber]:
         """All it knows now. Raises `ConfigurationError` naming every mistake and its place."""
+
+
+# --- what time it is ----------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    def wall(self) -> int:
+        """Unix milliseconds, as due times are written."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, for waits inside the process."""
 
 
 # --- who watches -------------------------------------------------------------------------------

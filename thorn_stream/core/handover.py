@@ -11,7 +11,7 @@ from thorn_stream.core.deliveries import Delivery, Reason
 from thorn_stream.core.envelope import Envelope, Undecodable, decode
 from thorn_stream.core.records import Headers, Record
 
-__all__ = ["Held", "dead_letter_headers", "headers", "restore", "undecodable_headers"]
+__all__ = ["Held", "dead_letter_headers", "headers", "held", "restore", "undecodable_headers"]
 
 _MEANT: Final = frozenset(
     {
@@ -30,10 +30,10 @@ _LONGEST_ERROR: Final = 200
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A Delivery as a retry record tells it: the event's own Record, and how far it has come.
+    """A Delivery as a record of our own topics tells it.
 
-    `due` and `first` in unix milliseconds. `partition` and `offset` of the retry record itself are
-    with its Ledger entry.
+    `due` (not before) and `first` (first attempt, or first parked) in unix milliseconds;
+    `unknown_since` when its subscriber was first looked up in vain, None when it was found.
     """
 
     envelope: Envelope
@@ -41,8 +41,22 @@ class Held:
     subscriber: str
     attempts: int
     due: int
-    first: int | None
-    error: str
+    first: int
+    error: str = ""
+    unknown_since: int | None = None
+
+
+def held(delivery: Delivery, *, due: int, now: int) -> Held:
+    """What is written of a Delivery when it is handed over at `now`."""
+    return Held(
+        delivery.envelope,
+        delivery=delivery.id,
+        subscriber=delivery.subscriber.id,
+        attempts=delivery.attempts,
+        due=due,
+        first=now if delivery.first is None else delivery.first,
+        error=delivery.error,
+    )
 
 
 def _kept(given: Headers) -> Headers:
@@ -61,32 +75,31 @@ def _text(value: str) -> bytes:
     return value.encode("ascii", "replace")
 
 
-def headers(delivery: Delivery, *, due: int, first: int) -> Headers:
-    """Headers of the retry (or parked) record that carries this Delivery on."""
-    envelope, record = delivery.envelope, delivery.envelope.record
+def headers(of: Held) -> Headers:
+    """Headers of the retry (or parked) record that carries a Delivery on."""
+    record = of.envelope.record
     made = _kept(record.headers)
     made += [
-        ("thorn-id", _text(envelope.id)),
-        ("thorn-delivery", _text(delivery.id)),
-        ("thorn-subscriber", _text(delivery.subscriber.id)),
-        ("thorn-attempt", b"%d" % delivery.attempts),
-        ("thorn-due", b"%d" % due),
-        ("thorn-first", b"%d" % first),
-        ("thorn-error", _text(delivery.error[:_LONGEST_ERROR])),
+        ("thorn-id", _text(of.envelope.id)),
+        ("thorn-delivery", _text(of.delivery)),
+        ("thorn-subscriber", _text(of.subscriber)),
+        ("thorn-attempt", b"%d" % of.attempts),
+        ("thorn-due", b"%d" % of.due),
+        ("thorn-first", b"%d" % of.first),
+        ("thorn-error", _text(of.error[:_LONGEST_ERROR])),
         ("thorn-origin", _text(record.origin)),
         ("thorn-timestamp", b"%d" % record.timestamp),
     ]
     if record.key is not None:
         made.append(("thorn-key", record.key))
+    if of.unknown_since is not None:
+        made.append(("thorn-unknown", b"%d" % of.unknown_since))
     return made
 
 
-def dead_letter_headers(delivery: Delivery, reason: Reason, *, now: int) -> Headers:
+def dead_letter_headers(of: Held, reason: Reason) -> Headers:
     """Headers of the dead letter of a Delivery."""
-    first = delivery.first if delivery.first is not None else now
-    made = headers(delivery, due=now, first=first)
-    made.append(("thorn-reason", _text(reason)))
-    return made
+    return [*headers(of), ("thorn-reason", _text(reason))]
 
 
 def undecodable_headers(record: Record, why: str) -> Headers:
@@ -117,20 +130,21 @@ def restore(record: Record) -> Held | Undecodable:
         envelope = decode(original)
         if not isinstance(envelope, Envelope):
             return envelope if isinstance(envelope, Undecodable) else Undecodable("no value")
-        first = int(ours["thorn-first"])
-        held = Held(
+        unknown = ours.get("thorn-unknown")
+        found = Held(
             envelope,
             delivery=ours["thorn-delivery"].decode("ascii"),
             subscriber=ours["thorn-subscriber"].decode("ascii"),
             attempts=int(ours["thorn-attempt"]),
             due=int(ours["thorn-due"]),
-            first=first,
+            first=int(ours["thorn-first"]),
             error=ours.get("thorn-error", b"").decode("ascii"),
+            unknown_since=None if unknown is None else int(unknown),
         )
     except KeyError as error:
         return Undecodable(f"the header {error.args[0]} is missing")
     except ValueError as error:
         return Undecodable(f"a thorn- header is garbled: {error}"[:_LONGEST_ERROR])
-    if held.attempts < 0 or held.due < 0 or not held.delivery or not held.subscriber:
+    if found.attempts < 0 or found.due < 0 or not found.delivery or not found.subscriber:
         return Undecodable("a thorn- header is garbled")
-    return held
+    return found

@@ -6,10 +6,19 @@ which nobody asks any more: the epoch is the object itself.
 """
 
 from collections import deque
+from dataclasses import dataclass
 
 from thorn_stream.core.records import Partition, Position
 
-__all__ = ["Entry", "Ledger"]
+__all__ = ["Entry", "Ledger", "Tally"]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How much of what a Source handed over is done with: records, and their payload bytes."""
+
+    records: int = 0
+    size: int = 0
 
 
 class Entry:
@@ -37,53 +46,60 @@ class Ledger:
     """Received offsets of one partition in one assignment, and the next one to commit.
 
     `base` is the committed offset the assignment began at, `window` how many offsets above the
-    committable one may be received before reading is to stop.
+    committable one may be received before reading is to stop. `tally` is shared by all Ledgers of
+    one Source. `busy` counts requests and hand-overs under way, `held` what waits to be due.
     """
 
     __slots__ = (
         "_open",
+        "busy",
         "closed",
         "committable",
         "committed",
+        "draining",
+        "held",
         "next",
         "partition",
-        "settled_bytes",
-        "settled_records",
+        "tally",
         "window",
     )
 
-    def __init__(self, partition: Partition, base: int, window: int) -> None:
+    def __init__(self, partition: Partition, base: int, window: int, tally: Tally) -> None:
         self.partition = partition
         self.window = window
+        self.tally = tally
         self.next = base
         self.committable = base
         self.committed = base
+        self.busy = 0
+        self.held = 0
+        self.draining = False
         self.closed = False
-        self.settled_records = 0
-        self.settled_bytes = 0
         self._open: deque[Entry] = deque()
 
     def enter(self, offset: int, size: int) -> Entry | None:
-        """Take in a received offset; None for one that was received before (it is read twice).
+        """Take in a received offset; None for one that was received before.
 
         Offsets skipped over were never written or are gone (compaction, transaction markers):
         nothing waits for them.
         """
         if offset < self.next:
             return None
-        entry = Entry(self, offset, size)
         if not self._open:
             self.committable = offset
+        entry = Entry(self, offset, size)
         self._open.append(entry)
         self.next = offset + 1
         return entry
 
     def settle(self, entry: Entry) -> None:
         """Move the committable offset over everything that has nothing open."""
-        self.settled_records += 1
-        self.settled_bytes += entry.size
+        if self.closed:
+            return
+        self.tally.records += 1
+        self.tally.size += entry.size
         entries = self._open
-        if entries and entries[0] is entry:
+        if entries[0] is entry:
             entries.popleft()
             while entries and not entries[0].pending:
                 entries.popleft()
@@ -99,9 +115,20 @@ class Ledger:
         """Kafka has accepted a commit of `offset`; an older answer that comes late is no news."""
         self.committed = max(self.committed, offset)
 
+    def drain(self) -> None:
+        """The partition is about to go: nothing new is begun for it, what is under way may end."""
+        self.draining = True
+
     def close(self) -> None:
         """The partition is no longer ours: whatever settles from now on changes nothing here."""
-        self.closed = True
+        if self.closed:
+            return
+        self.draining = self.closed = True
+        for entry in self._open:
+            if entry.pending:
+                self.tally.records += 1
+                self.tally.size += entry.size
+        self._open.clear()
 
     @property
     def depth(self) -> int:
