@@ -1,0 +1,23 @@
+"""For tests of programs that use thorn_stream: every port in memory."""
+
+from thorn_stream.adapters.memory import (
+    Answer,
+    Call,
+    MemoryClock,
+    MemorySink,
+    MemorySource,
+    MemorySubscribers,
+    MemoryTransport,
+    RecordingObserver,
+)
+
+__all__ = [
+    "Answer",
+    "Call",
+    "MemoryClock",
+    "MemorySink",
+    "MemorySource",
+    "MemorySubscribers",
+    "MemoryTransport",
+    "RecordingObserver",
+]
