@@ -215,8 +215,11 @@ class Observer(Protocol):
     def attempted(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> None:
         """One Attempt has ended. `delivery.attempts` counts it already."""
 
-    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
-        """What became of a Delivery, its hand-over (if any) acknowledged."""
+    def settled(self, settlement: Settlement) -> None:
+        """What was decided for a Delivery, with or without an Attempt."""
+
+    def dropped(self, cause: str) -> None:
+        """An event, or a Delivery, was passed over on purpose: `too_old`, `unsubscribed`."""
 
     def dead(self, reason: str) -> None:
         """A dead letter is in its topic."""

@@ -4,9 +4,9 @@ Pure: the present moment (unix milliseconds) and the dice (0 <= x < 1) come in a
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from thorn_stream.core.deliveries import (
     Dead,
@@ -17,8 +17,11 @@ from thorn_stream.core.deliveries import (
     Retry,
     Settlement,
 )
+from thorn_stream.core.subscribers import Subscriber
 
-__all__ = ["VERDICTS", "RetryPolicy", "Tiers", "retry_after_seconds", "settlement"]
+__all__ = ["VERDICTS", "RetryPolicy", "Tiers", "policy_for", "retry_after_seconds", "settlement"]
+
+T = TypeVar("T")
 
 VERDICTS: Final = (
     ("2xx", "delivered"),
@@ -82,6 +85,32 @@ class RetryPolicy:
         except OverflowError:
             return self.delay_max
         return min(delay, self.delay_max)
+
+
+def policy_for(subscriber: Subscriber, defaults: RetryPolicy, retries_at_most: int) -> RetryPolicy:
+    """The policy of one Subscriber: its own values, else the settings', within their ceilings."""
+
+    def own(value: T | None, default: T) -> T:
+        return default if value is None else value
+
+    schedule = own(subscriber.retry_schedule, defaults.schedule)
+    if subscriber.retry_schedule is None and _asks_for_delays(subscriber):
+        schedule = None
+    return replace(
+        defaults,
+        retry=own(subscriber.retry, defaults.retry),
+        retry_max=min(own(subscriber.retry_max, defaults.retry_max), retries_at_most),
+        delay=min(own(subscriber.retry_delay, defaults.delay), defaults.delay_max),
+        backoff=own(subscriber.retry_backoff, defaults.backoff),
+        schedule=None if schedule is None else schedule[:retries_at_most],
+        dead_on=defaults.dead_on | subscriber.dead_on,
+    )
+
+
+def _asks_for_delays(subscriber: Subscriber) -> bool:
+    """A Subscriber that sets delay, backoff or number means these, not the settings' schedule."""
+    asked = (subscriber.retry_max, subscriber.retry_delay, subscriber.retry_backoff)
+    return any(value is not None for value in asked)
 
 
 def retry_after_seconds(text: str, now: int) -> float | None:

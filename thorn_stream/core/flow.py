@@ -1,0 +1,60 @@
+"""When something is sent, queued, held back or parked; when a partition is paused.
+
+Pure functions of state and time; the state itself is kept by dispatch.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+__all__ = ["HOLD_FOR", "Choice", "Limits", "choose", "should_pause", "should_resume"]
+
+HOLD_FOR: Final = 0.05
+"""Seconds a full Lane may hold back intake. A Lane of 1,000 that empties faster than that takes
+20,000 a second: it is a burst on a good receiver, and parking would cost more than waiting. One
+that is slower is parked from, so what it can delay others by is bounded by this."""
+
+
+class Choice(Enum):
+    """What becomes of a Delivery that is offered to a Lane."""
+
+    SEND = "send"
+    QUEUE = "queue"
+    HOLD = "hold"  # queue this one and hold intake back until there is room
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that bound a process. Waits in seconds, sizes in bytes."""
+
+    max_in_flight: int = 256
+    max_connections: int = 1000
+    lane_size: int = 1000
+    lane_wait_max: float = 5.0
+    window: int = 100_000
+    lookahead: int = 2000
+    memory: int = 268_435_456
+    commit_interval: float = 0.2
+    commit_count: int = 1000
+    unknown_grace: float = 600.0
+    max_event_age: float | None = None
+
+
+def choose(queued: int, lane_size: int, head_waited: float, *, has_room: bool) -> Choice:
+    """Decide for one Delivery; `head_waited` is how long (seconds) the Lane's oldest has waited."""
+    if has_room and not queued:
+        return Choice.SEND
+    if queued < lane_size:
+        return Choice.QUEUE
+    return Choice.HOLD if head_waited <= HOLD_FOR else Choice.PARK
+
+
+def should_pause(depth: int, held: int, limits: Limits) -> bool:
+    """A partition is read no further when its window or its look-ahead is full."""
+    return depth >= limits.window or held >= limits.lookahead
+
+
+def should_resume(depth: int, held: int, limits: Limits) -> bool:
+    """Half of both is free again; between this and `should_pause` nothing changes."""
+    return depth <= limits.window // 2 and held <= limits.lookahead // 2

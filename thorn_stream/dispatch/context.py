@@ -1,0 +1,21 @@
+"""What every part of dispatch is given: the rules it works by, and who it may ask and tell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from thorn_stream.core.flow import Limits
+from thorn_stream.core.schedule import Tiers
+from thorn_stream.ports import Clock, Observer
+
+__all__ = ["Context"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`dice` returns 0 <= x < 1; time and chance come from here, so a test can move them."""
+
+    limits: Limits
+    tiers: Tiers
+    clock: Clock
+    observer: Observer
+    dice: Callable[[], float]

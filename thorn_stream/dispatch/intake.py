@@ -1,0 +1,294 @@
+"""Intake: what one Source reads, with a Ledger for each partition that is ours.
+
+Takes Records a few at a time, so that answers are read in between; pauses and resumes partitions;
+commits; and follows the group as partitions come and go.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from thorn_stream.core.flow import should_pause, should_resume
+from thorn_stream.core.ledger import Entry, Ledger, Tally
+from thorn_stream.core.records import Partition, Position, Record
+from thorn_stream.dispatch.context import Context
+from thorn_stream.ports import (
+    Assigned,
+    Committed,
+    Lost,
+    LostRecords,
+    Records,
+    Revoked,
+    Source,
+    SourceEvent,
+    Trouble,
+)
+
+__all__ = ["Intake"]
+
+_SLICE: Final = 64
+"""Deliveries begun before the loop looks at sockets again. Receivers that are as fast as we are
+answer in the meantime, so their Lanes never fill because of us."""
+_PAUSE: Final = 0.002
+"""Seconds until intake that was held back looks again."""
+_REVOKE_WITHIN: Final = 1.8
+_ANSWER_WITHIN: Final = 30.0
+
+
+class Intake:
+    """One consumer group handle.
+
+    `take(record, entry)` begins a Record's work and returns how many Deliveries that was.
+    `hold_back` says that nothing more should be taken just now, `forgot` that partitions are gone.
+    """
+
+    def __init__(
+        self,
+        group: str,
+        source: Source,
+        take: Callable[[Record, Entry], int],
+        context: Context,
+    ) -> None:
+        self.group = group
+        self.ledgers: dict[Partition, Ledger] = {}
+        self.troubles: dict[str, Trouble] = {}
+        self.joined = False
+        self.taking = True
+        self.hold_back: Callable[[], bool] = lambda: False
+        self.forgot: Callable[[], None] = lambda: None
+        self._source = source
+        self._take = take
+        self._context = context
+        self._limits = context.limits
+        self._observer = context.observer
+        self._backlog: deque[Record] = deque()
+        self._scheduled = False
+        self._entered_bytes = 0
+        self._tally = Tally()
+        self._given_back = Tally()
+        self._paused: set[Partition] = set()
+        self._revoking: list[tuple[Revoked, float]] = []
+        self._commit_sent: float | None = None
+        self._unanswered_since: float | None = None
+        self._committed_at = 0.0
+        self._committed_records = 0
+
+    def start(self) -> None:
+        self._source.start(self.handle)
+
+    # --- what the Source says ------------------------------------------------------------------
+
+    def handle(self, events: Sequence[SourceEvent]) -> None:
+        """Take in one batch of what the Source has learnt, in its order."""
+        for event in events:
+            match event:
+                case Records():
+                    self._received(event.records)
+                case Assigned():
+                    self._assigned(event.positions)
+                case Revoked():
+                    self._revoked(event)
+                case Lost():
+                    self._lost(event.partitions)
+                case Committed():
+                    self._answered(event)
+                case LostRecords():
+                    self._observer.lost_records(self.group, event.partition, event.count)
+                case Trouble():
+                    self._trouble(event)
+        if not self._scheduled:
+            self._pump()
+
+    def _received(self, records: Sequence[Record]) -> None:
+        self._backlog.extend(records)
+        for topic, count in Counter([record.topic for record in records]).items():
+            self._observer.consumed(self.group, topic, count)
+
+    def _pump(self) -> None:
+        """Take one slice of Records, and come back for the rest when sockets have had a turn."""
+        self._scheduled = False
+        backlog = self._backlog
+        room = _SLICE
+        while backlog and room > 0 and self.taking:
+            if self.hold_back():
+                self._scheduled = True
+                asyncio.get_running_loop().call_later(_PAUSE, self._pump)
+                return
+            room -= 1 + self._enter(backlog.popleft())
+        self.give_back()
+        if backlog and self.taking:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _enter(self, record: Record) -> int:
+        """Into its Ledger, and to work; nothing of an assignment that is over, nothing twice."""
+        size = record.size
+        self._entered_bytes += size
+        ledger = self.ledgers.get(Partition(record.topic, record.partition))
+        entry = None
+        if ledger is not None and not ledger.draining:
+            entry = ledger.enter(record.offset, size)
+        if entry is None or ledger is None:
+            self._tally.records += 1
+            self._tally.size += size
+            return 0
+        begun = self._take(record, entry)
+        if should_pause(ledger.depth, ledger.held, self._limits):
+            self._pause(ledger.partition)
+        return begun
+
+    # --- whose partitions ----------------------------------------------------------------------
+
+    def _assigned(self, positions: Mapping[Partition, Position]) -> None:
+        self.joined = True
+        for partition, position in positions.items():
+            self._forget(partition)
+            self.ledgers[partition] = Ledger(
+                partition, position.offset, self._limits.window, self._tally
+            )
+        self._observer.assigned(self.group, list(positions))
+
+    def _revoked(self, event: Revoked) -> None:
+        """Begin nothing new for these; answer when what is under way has ended, or time is up."""
+        for partition in event.partitions:
+            if (ledger := self.ledgers.get(partition)) is not None:
+                ledger.drain()
+        deadline = self._context.clock.monotonic() + _REVOKE_WITHIN
+        self._revoking.append((event, deadline))
+        self._answer_revocations()
+
+    def _answer_revocations(self) -> None:
+        now = self._context.clock.monotonic()
+        waiting = []
+        for event, deadline in self._revoking:
+            ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
+            if any(ledger.busy for ledger in ours) and now < deadline:
+                waiting.append((event, deadline))
+                continue
+            last = {ledger.partition: at for ledger in ours if (at := ledger.to_commit())}
+            for partition in event.partitions:
+                self._forget(partition)
+            event.answer(last)
+            self.forgot()
+            self._observer.unassigned(self.group, event.partitions, lost=False)
+        self._revoking = waiting
+
+    def _lost(self, partitions: Sequence[Partition]) -> None:
+        for partition in partitions:
+            self._forget(partition)
+        self.forgot()
+        self._observer.unassigned(self.group, partitions, lost=True)
+
+    def _forget(self, partition: Partition) -> None:
+        ledger = self.ledgers.pop(partition, None)
+        if ledger is not None:
+            ledger.close()
+        self._paused.discard(partition)
+
+    # --- pauses --------------------------------------------------------------------------------
+
+    def _pause(self, partition: Partition) -> None:
+        if partition not in self._paused:
+            self._paused.add(partition)
+            self._source.pause([partition])
+
+    def _resume_what_has_room(self) -> None:
+        if not self._paused or not self.taking:
+            return
+        free = [
+            p
+            for p in self._paused
+            if should_resume(self.ledgers[p].depth, self.ledgers[p].held, self._limits)
+        ]
+        if free:
+            self._paused.difference_update(free)
+            self._source.resume(free)
+
+    # --- commits -------------------------------------------------------------------------------
+
+    def commit(self, *, force: bool = False) -> None:
+        """Commit what has moved, by time or by count; one commit is under way at a time."""
+        now = self._context.clock.monotonic()
+        if self._commit_sent is not None and now < self._commit_sent + _ANSWER_WITHIN:
+            return
+        settled = self._tally.records - self._committed_records
+        by_time = now >= self._committed_at + self._limits.commit_interval
+        if not (force or by_time or settled >= self._limits.commit_count):
+            return
+        self._committed_at = now
+        self._committed_records = self._tally.records
+        moved = {p: at for p, ledger in self.ledgers.items() if (at := ledger.to_commit())}
+        if moved:
+            self._commit_sent = now
+            if self._unanswered_since is None:
+                self._unanswered_since = now
+            self._source.commit(moved)
+
+    def _answered(self, event: Committed) -> None:
+        self._commit_sent = self._unanswered_since = None
+        refused: str | None = None
+        for partition, position in event.positions.items():
+            error = event.errors.get(partition)
+            refused = refused or error
+            ledger = self.ledgers.get(partition)
+            if error is None and ledger is not None:
+                ledger.answered(position.offset)
+        self._observer.committed(self.group, refused)
+
+    # --- as time goes by -----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        if self._revoking:
+            self._answer_revocations()
+        self._resume_what_has_room()
+        self.give_back()
+        self.commit()
+
+    def give_back(self) -> None:
+        """Return credit for what is done with, in strides: a Source is told few times."""
+        records = self._tally.records - self._given_back.records
+        size = self._tally.size - self._given_back.size
+        if records:
+            self._given_back.records += records
+            self._given_back.size += size
+            self._source.credit(records, size)
+
+    def stop_taking(self) -> None:
+        """Read no further: what is in the backlog was never begun and is the next owner's."""
+        self.taking = False
+        self._backlog.clear()
+        self._paused.update(self.ledgers)
+        self._source.pause(list(self.ledgers))
+
+    async def stop(self, grace: float) -> bool:
+        return await self._source.stop(grace)
+
+    def _trouble(self, trouble: Trouble) -> None:
+        if trouble.text is None:
+            self.troubles.pop(trouble.key, None)
+        else:
+            self.troubles[trouble.key] = trouble
+        self._observer.trouble(self.group, trouble)
+
+    @property
+    def busy(self) -> int:
+        """Requests and hand-overs under way."""
+        return sum(ledger.busy for ledger in self.ledgers.values())
+
+    @property
+    def uncommitted(self) -> bool:
+        """Something has settled that Kafka has not yet confirmed."""
+        return any(ledger.to_commit() for ledger in self.ledgers.values())
+
+    @property
+    def commit_unanswered(self) -> float:
+        """Seconds that the oldest unanswered commit has waited; 0 when none does."""
+        if self._unanswered_since is None:
+            return 0.0
+        return self._context.clock.monotonic() - self._unanswered_since
+
+    @property
+    def open_bytes(self) -> int:
+        """Payload of all that was begun and has not settled."""
+        return self._entered_bytes - self._tally.size

@@ -1,0 +1,204 @@
+"""Lanes: each Subscriber's queue and limits, and whose turn it is.
+
+A Lane sends at once while it has room, queues up to its size, and beyond that says so to whoever
+offers: a short burst on a fast receiver holds intake back for a moment, anything else is parked.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from thorn_stream.core.deliveries import Attempt, Delivery, Outcome
+from thorn_stream.core.flow import HOLD_FOR, Choice, choose
+from thorn_stream.core.request import RequestTemplate
+from thorn_stream.core.schedule import RetryPolicy
+from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.dispatch.context import Context
+from thorn_stream.ports import Transport
+
+__all__ = ["Lane", "LaneSettings", "Lanes"]
+
+
+class LaneSettings:
+    """What a Lane needs to know of its Subscriber, worked out once."""
+
+    __slots__ = ("keep_alive", "max_in_flight", "policy", "template", "timeout")
+
+    def __init__(
+        self,
+        template: RequestTemplate,
+        policy: RetryPolicy,
+        timeout: float,
+        max_in_flight: int,
+        *,
+        keep_alive: bool,
+    ) -> None:
+        self.template = template
+        self.policy = policy
+        self.timeout = timeout
+        self.max_in_flight = max_in_flight
+        self.keep_alive = keep_alive
+
+
+class Lane:
+    """One Subscriber's: what is queued, what is in flight."""
+
+    __slots__ = ("in_flight", "in_turn", "queue", "settings", "subscriber", "target")
+
+    def __init__(self, subscriber: Subscriber, settings: LaneSettings, target: object) -> None:
+        self.subscriber = subscriber
+        self.settings = settings
+        self.target = target
+        self.in_flight = 0
+        self.in_turn = False
+        self.queue: deque[Delivery] | None = None  # made when first needed: most stay idle
+
+    @property
+    def depth(self) -> int:
+        return len(self.queue) if self.queue else 0
+
+    @property
+    def has_room(self) -> bool:
+        return self.in_flight < self.settings.max_in_flight
+
+    def head_waited(self, now: float) -> float:
+        """Seconds the oldest queued Delivery has waited; 0 when none is queued."""
+        return now - self.queue[0].queued_at if self.queue else 0.0
+
+
+class Lanes:
+    """All Lanes of a process, and the connections they share."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        context: Context,
+        prepare: Callable[[Subscriber], LaneSettings],
+        ended: Callable[[Attempt, Outcome], None],
+    ) -> None:
+        self._transport = transport
+        self._limits = context.limits
+        self._clock = context.clock
+        self._prepare = prepare
+        self._ended = ended
+        self._lanes: dict[str, Lane] = {}
+        self._turns: deque[Lane] = deque()
+        self._holding: set[Lane] = set()
+        self.in_flight = 0
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def lane(self, subscriber: Subscriber) -> Lane:
+        """The Subscriber's Lane; made anew, with what it holds, when the Subscriber has changed."""
+        lane = self._lanes.get(subscriber.id)
+        if lane is None:
+            settings = self._prepare(subscriber)
+            lane = Lane(subscriber, settings, self._transport.target(subscriber))
+            self._lanes[subscriber.id] = lane
+        elif lane.subscriber is not subscriber:
+            lane.settings = self._prepare(subscriber)
+            lane.target = self._transport.target(subscriber)
+            lane.subscriber = subscriber
+        return lane
+
+    def offer(self, delivery: Delivery) -> bool:
+        """Send or queue it; False when it has to be parked."""
+        lane = self.lane(delivery.subscriber)
+        room = lane.has_room and self.in_flight < self._limits.max_connections
+        if room and not lane.queue:
+            self._send(lane, delivery)
+            return True
+        now = self._clock.monotonic()
+        choice = choose(lane.depth, self._limits.lane_size, lane.head_waited(now), has_room=room)
+        if choice is Choice.PARK:
+            return False
+        if choice is Choice.HOLD:
+            self._holding.add(lane)
+        if lane.queue is None:
+            lane.queue = deque()
+        delivery.queued_at = now
+        lane.queue.append(delivery)
+        self._queue_up(lane)
+        return True
+
+    def freed(self, delivery: Delivery) -> None:
+        """An Attempt has ended: whoever is next has its place."""
+        lane = self._lanes[delivery.subscriber.id]
+        lane.in_flight -= 1
+        self.in_flight -= 1
+        if lane.queue:
+            self._queue_up(lane)
+        if self._turns:
+            self._take_turns()
+
+    @property
+    def holding(self) -> bool:
+        """A burst is on its way into a full Lane: intake had better wait a moment."""
+        if not self._holding:
+            return False
+        now = self._clock.monotonic()
+        enough = self._limits.lane_size * 3 // 4
+        self._holding = {
+            lane
+            for lane in self._holding
+            if lane.depth > enough and lane.head_waited(now) <= HOLD_FOR
+        }
+        return bool(self._holding)
+
+    def overdue(self) -> list[Delivery]:
+        """Take out what has waited longer than `lane_wait_max`, and what need not be sent."""
+        oldest = self._clock.monotonic() - self._limits.lane_wait_max
+        taken: list[Delivery] = []
+        for lane in self._lanes.values():
+            queue = lane.queue
+            while queue and (queue[0].queued_at < oldest or queue[0].entry.ledger.draining):
+                taken.append(queue.popleft())
+        return taken
+
+    def abandon(self) -> None:
+        """Forget all that is queued; nothing of it was begun, so the next owner repeats it."""
+        for lane in self._lanes.values():
+            if lane.queue:
+                lane.queue.clear()
+
+    def _queue_up(self, lane: Lane) -> None:
+        if not lane.in_turn and lane.has_room:
+            lane.in_turn = True
+            self._turns.append(lane)
+
+    def _take_turns(self) -> None:
+        """One each, in turn, while there are connections."""
+        turns = self._turns
+        while turns and self.in_flight < self._limits.max_connections:
+            lane = turns.popleft()
+            lane.in_turn = False
+            while lane.queue and lane.has_room:
+                delivery = lane.queue.popleft()
+                if not delivery.entry.ledger.draining:
+                    self._send(lane, delivery)
+                    break
+            if lane.queue:
+                self._queue_up(lane)
+
+    def _send(self, lane: Lane, delivery: Delivery) -> None:
+        wall = self._clock.wall()
+        if delivery.first is None:
+            delivery.first = wall
+        settings = lane.settings
+        headers, body = settings.template.render(
+            delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
+        )
+        lane.in_flight += 1
+        self.in_flight += 1
+        delivery.entry.ledger.busy += 1
+        self._transport.send(
+            Attempt(
+                delivery,
+                lane.target,
+                headers,
+                body,
+                settings.timeout,
+                settings.keep_alive,
+                self._ended,
+            )
+        )

@@ -1,0 +1,74 @@
+"""Retry records, held until they are due.
+
+Read ahead into one heap by due time. How many a partition may have here is bounded; a full one is
+read no further, so a record behind can be late by as much as its tier is long, never more.
+"""
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+
+from thorn_stream.core.envelope import Undecodable
+from thorn_stream.core.handover import Held, restore
+from thorn_stream.core.ledger import Entry
+from thorn_stream.core.records import Record
+from thorn_stream.dispatch.context import Context
+from thorn_stream.dispatch.dispatcher import Dispatcher
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """Takes the Records of the tiers, and gives each to the Dispatcher when it is due.
+
+    `tier_of` maps a retry topic to its wait in seconds: one that is due later than its tier is
+    long has several rounds to wait, and begins the next when this one is over.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, tier_of: dict[str, float], context: Context) -> None:
+        self._dispatcher = dispatcher
+        self._tier_of = tier_of
+        self._clock = context.clock
+        self._heap: list[tuple[int, int, Held, Entry]] = []
+        self._order = count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def consume(self, record: Record, entry: Entry) -> int:
+        """Hold a retry record; one that cannot be read is a dead letter."""
+        held = restore(record)
+        if isinstance(held, Undecodable):
+            self._dispatcher.undecodable(record, held.why, entry)
+            return 0
+        entry.ledger.held += 1
+        round_ends = self._clock.wall() + int(1000 * self._tier_of[record.topic])
+        heappush(self._heap, (min(held.due, round_ends), next(self._order), held, entry))
+        return 1
+
+    def purge(self) -> None:
+        """Let go of what belongs to partitions that are no longer ours."""
+        self._heap = [item for item in self._heap if not item[3].ledger.closed]
+        heapify(self._heap)
+
+    @property
+    def oldest(self) -> int | None:
+        """The earliest first attempt among what is held, unix milliseconds."""
+        return min((held.first for _, _, held, _ in self._heap), default=None)
+
+    def release_due(self, most: int) -> bool:
+        """Give on what is due, at most so many; True when more is due."""
+        now = self._clock.wall()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            if not most or self._dispatcher.lanes.holding:
+                return True
+            most -= 1
+            _, _, held, entry = heappop(heap)
+            entry.ledger.held -= 1
+            if entry.ledger.draining:
+                continue
+            if held.due > now:
+                self._dispatcher.settler.wait_on(held, entry)
+            else:
+                self._dispatcher.resume(held, entry)
+        return False

@@ -1,0 +1,128 @@
+"""One dispatcher process: it joins the groups, turns the wheel, and stops without losing any."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from thorn_stream.dispatch.context import Context
+from thorn_stream.dispatch.dispatcher import Dispatcher
+from thorn_stream.dispatch.intake import Intake
+from thorn_stream.dispatch.waiting import Waiting
+from thorn_stream.ports import Source
+
+__all__ = ["Worker"]
+
+_TICK: Final = 0.02
+_RELEASE: Final = 64
+"""Due retries begun before the loop looks at sockets again."""
+_STUCK_AFTER: Final = 30.0
+
+
+class Worker:
+    """Main and retry intake around one Dispatcher, on one event loop."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        waiting: Waiting,
+        main: tuple[str, Source],
+        retry: tuple[str, Source],
+        context: Context,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.waiting = waiting
+        self.main = Intake(*main, dispatcher.consume, context)
+        self.main.hold_back = lambda: dispatcher.lanes.holding
+        self.retry = Intake(*retry, waiting.consume, context)
+        self.retry.forgot = waiting.purge
+        self.intakes = (self.main, self.retry)
+        self._timer: asyncio.TimerHandle | None = None
+        self._releasing = False
+
+    def start(self) -> None:
+        """Join the groups; everything else follows from what the Sources say."""
+        for intake in self.intakes:
+            intake.start()
+        self._tick()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        self.dispatcher.tick()
+        for intake in self.intakes:
+            intake.tick()
+        if not self._releasing:
+            self._release()
+
+    def _release(self) -> None:
+        """Give on what is due, a slice at a time; held back, wait for the next tick."""
+        more = self.retry.taking and self.waiting.release_due(_RELEASE)
+        self._releasing = more and not self.dispatcher.lanes.holding
+        if self._releasing:
+            asyncio.get_running_loop().call_soon(self._release)
+
+    # --- how it is -----------------------------------------------------------------------------
+
+    def reasons(self) -> list[str]:
+        """Why it is not ready, a line each; none when it is."""
+        reasons = [
+            trouble.text
+            for intake in self.intakes
+            for trouble in intake.troubles.values()
+            if trouble.text
+        ]
+        reasons += [
+            f"group {intake.group}: not assigned yet: waiting to join"
+            for intake in self.intakes
+            if not intake.joined
+        ]
+        reasons += [
+            f"group {intake.group}: no commit has been answered for {stalled:.0f} s"
+            for intake in self.intakes
+            if (stalled := intake.commit_unanswered) > _STUCK_AFTER
+        ]
+        settler = self.dispatcher.settler
+        if settler.failing:
+            reasons.append(f"{settler.failing} hand-overs are refused: {settler.last_error}")
+        return reasons
+
+    # --- how it ends ---------------------------------------------------------------------------
+
+    async def drain(self, within: float) -> bool:
+        """Stop intake, let what is under way end, commit; True when nothing was left open.
+
+        What is queued or held was not begun: its offsets are not committed, so the next owner
+        of the partitions repeats it.
+        """
+        deadline = self._now() + within
+        for intake in self.intakes:
+            intake.stop_taking()
+        self.dispatcher.lanes.abandon()
+        ended = await self._until(lambda: not self._busy, deadline)
+        for intake in self.intakes:
+            intake.commit(force=True)
+        committed = await self._until(self._all_committed, deadline)
+        return ended and committed
+
+    async def leave(self, within: float) -> bool:
+        """Leave the groups; True when that was done in time."""
+        left = await asyncio.gather(*(intake.stop(within) for intake in self.intakes))
+        if self._timer is not None:
+            self._timer.cancel()
+        return all(left)
+
+    @property
+    def _busy(self) -> bool:
+        return any(intake.busy for intake in self.intakes)
+
+    def _all_committed(self) -> bool:
+        return not any(intake.uncommitted for intake in self.intakes)
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> bool:
+        while not condition():
+            if self._now() >= deadline:
+                return False
+            await asyncio.sleep(_TICK / 2)
+        return True
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
