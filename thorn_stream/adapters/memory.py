@@ -446,8 +446,8 @@ class RecordingObserver:
     def attempted(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> None:
         self._keep("attempted", delivery, outcome, settlement)
 
-    def settled(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._keep("settled", delivery, settlement)
+    def settled(self, settlement: Settlement) -> None:
+        self._keep("settled", settlement)
 
     def dropped(self, cause: str) -> None:
         self._keep("dropped", cause)
