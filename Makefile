@@ -1,0 +1,59 @@
+# The verbs of this project. Each installs what it needs into .venv; nothing else is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-long check format docs bench lock clean
+
+demo: .venv/run  ## the whole thing, on the embedded broker
+	@$(BIN)/thorn-stream demo $(ARGS)
+
+test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so, where it is missing
+	$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: .venv/dev  ## what takes minutes as well
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev  ## CPU per delivery against a bare socket, in one run
+	$(BIN)/python -m bench $(ARGS)
+
+docs: .venv/dev  ## the reference pages, made from the code
+	$(BIN)/python -m thorn_stream.ops.reference docs/reference
+
+lock: .venv/dev  ## pin what is installed, with hashes
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile $(PIN) --output-file requirements/image.lock pyproject.toml
+	$(BIN)/pip-compile $(PIN) --extra dev --output-file requirements/dev.lock pyproject.toml
+
+PIN := --quiet --generate-hashes --strip-extras --no-header --no-annotate --upgrade \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"thorn_stream needs Python 3.11 or later, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv .venv
+
+.venv/run: requirements/image.lock pyproject.toml | .venv/bin/python
+	@echo "installing into .venv ..."
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/image.lock
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/dev: requirements/dev.lock pyproject.toml | .venv/bin/python
+	@echo "installing into .venv ..."
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@ .venv/run
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
