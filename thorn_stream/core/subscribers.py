@@ -1,5 +1,7 @@
-"""Subscriber: who is called, for what. And the directory of all of them."""
+"""Subscriber: who is called, for what. What cannot be used is refused where it enters."""
 
+import base64
+import binascii
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -10,11 +12,39 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    field_validator,
 )
 
-__all__ = ["State", "Subscriber", "Tls"]
+from thorn_stream.core.filters import subscriber_filter
+from thorn_stream.core.patterns import compile_pattern
+
+__all__ = ["FORBIDDEN_HEADERS", "HOP_BY_HOP", "TOKEN", "State", "Subscriber", "Tls"]
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A header's name (RFC 9110, section 5.6.2)."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_LOOKED_UP: Final = ("env:", "file:", "!")
+_STANDARD_PREFIX: Final = "whsec_"
+
+HOP_BY_HOP: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that belong to a connection, not to a request (RFC 9110, section 7.6.1)."""
+FORBIDDEN_HEADERS: Final = HOP_BY_HOP | frozenset(
+    {"accept-encoding", "content-encoding", "content-length", "content-type", "expect", "host"}
+)
+"""What a subscriber's own headers may not be, beside `Hook-*` and `webhook-*`: they are made."""
 
 State = Literal["enabled", "paused", "disabled"]
 
@@ -27,7 +57,7 @@ def _listed(value: Any) -> Any:
 class Tls(BaseModel):
     """A private authority, and the client certificate a receiver asks for: paths of PEM files."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     ca_file: str | None = None
     cert_file: str | None = None
@@ -35,13 +65,19 @@ class Tls(BaseModel):
 
 
 class Subscriber(BaseModel):
-    """Who is called, for what. None in a limit means: the event's value, then the settings'."""
+    """Who is called, for what. None in a limit means: the event's value, then the settings'.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Times are in seconds. `hmac_secret` holds one or several, newest first, as they are: `env:` and
+    `file:` are looked up by what reads settings and local files, and are refused here.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     id: Annotated[str, StringConstraints(pattern=rf"^{_ID.pattern}$")]
     event: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
-    url: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2048), Field(repr=False)]
     user: Annotated[str | None, Field(coerce_numbers_to_str=True)] = None
     filter: dict[str, Any] | None = None
     content_type: Literal[
@@ -51,7 +87,7 @@ class Subscriber(BaseModel):
     ] = "application/json"
     hmac_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed)] = ()
     hmac_digest: Literal["sha1", "sha256", "sha512"] = "sha256"
-    headers: dict[str, str] = {}
+    headers: Annotated[dict[str, str], Field(repr=False)] = {}
     timeout: Annotated[float | None, Field(gt=0)] = None
     retry: bool | None = None
     retry_max: Annotated[int | None, Field(ge=0)] = None
@@ -66,3 +102,59 @@ class Subscriber(BaseModel):
     tls: Tls | None = None
     state: State = "enabled"
     description: str = ""
+
+    @field_validator("event")
+    @classmethod
+    def _patterns(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            compile_pattern(pattern)
+        return patterns
+
+    @field_validator("filter")
+    @classmethod
+    def _filter(cls, conditions: dict[str, Any] | None) -> dict[str, Any] | None:
+        if conditions:
+            subscriber_filter(conditions)
+        return conditions or None
+
+    @field_validator("hmac_secret")
+    @classmethod
+    def _secrets(cls, secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in secrets:
+            wrong = _wrong_secret(secret.get_secret_value())
+            if wrong:
+                raise ValueError(wrong)
+        return secrets
+
+    @field_validator("headers")
+    @classmethod
+    def _headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        seen = set[str]()
+        for name, value in headers.items():
+            lower = name.lower()
+            if not TOKEN.fullmatch(name):
+                raise ValueError(f"{name!r} is no header name")
+            if lower in FORBIDDEN_HEADERS or lower.startswith(("hook-", "webhook-")):
+                raise ValueError(f"{name} is made by thorn_stream or the connection: remove it")
+            if lower in seen:
+                raise ValueError(f"{name} stands there twice")
+            if _CONTROL.search(value):
+                raise ValueError(f"the value of {name} has a line end or a control character")
+            seen.add(lower)
+        return headers
+
+
+def _wrong_secret(secret: str) -> str | None:
+    """Why this cannot be signed with; never the secret itself."""
+    if not secret:
+        return "a secret is empty"
+    if secret.startswith(_LOOKED_UP):
+        return "env:, file: and !module:name are looked up in settings and local files only"
+    if secret.startswith(_STANDARD_PREFIX):
+        try:
+            key = base64.b64decode(secret.removeprefix(_STANDARD_PREFIX), validate=True)
+        except (binascii.Error, ValueError):
+            return "what follows whsec_ is not base64"
+        if not key:
+            return "nothing follows whsec_"
+    return None

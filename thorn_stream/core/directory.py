@@ -1,0 +1,262 @@
+"""Everyone who may be called, as one snapshot; and how they are written in files."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pydantic import SecretStr, ValidationError
+
+from thorn_stream.core.envelope import Envelope
+from thorn_stream.core.errors import ConfigurationError, InvalidSubscriber
+from thorn_stream.core.filters import Q, subscriber_filter
+from thorn_stream.core.pattern_index import PatternIndex
+from thorn_stream.core.subscribers import Subscriber
+
+__all__ = ["Directory", "from_map", "parse_subscribers", "sender_text"]
+
+_NAMES_KEPT: Final = 10_000
+
+
+class _Matched(NamedTuple):
+    """Who wants events of a name; `narrowed` when some of them ask for more than the name."""
+
+    subscribers: tuple[Subscriber, ...]
+    narrowed: bool
+
+
+class Directory:
+    """All subscribers at one moment: made once, replaced whole by the next one.
+
+    `sources` are pairs of a name (`file:billing.yaml`, `settings`) and what it knows. Raises
+    `InvalidSubscriber` for an id that two of them (or one of them twice) lay claim to.
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, Sequence[Subscriber]]] = ()) -> None:
+        self._by_id: dict[str, Subscriber] = {}
+        self._sources: dict[str, str] = {}
+        self._filters: dict[str, Q] = {}
+        self._index: PatternIndex[Subscriber] = PatternIndex()
+        self._cache: dict[str, _Matched] = {}
+        mistakes = [
+            mistake
+            for source, subscribers in sources
+            for subscriber in subscribers
+            if (mistake := self._enter(source, subscriber)) is not None
+        ]
+        if mistakes:
+            raise InvalidSubscriber("\n".join(mistakes))
+
+    def _enter(self, source: str, subscriber: Subscriber) -> str | None:
+        known = self._sources.setdefault(subscriber.id, source)
+        if subscriber.id in self._by_id:
+            where = f"twice in {source}" if known == source else f"in {known} and in {source}"
+            return f"subscriber {subscriber.id!r} stands {where}: rename or remove one"
+        self._by_id[subscriber.id] = subscriber
+        if subscriber.filter:
+            self._filters[subscriber.id] = subscriber_filter(subscriber.filter)
+        for pattern in subscriber.event:
+            self._index.add(pattern, subscriber)
+        return None
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        return iter(self._by_id.values())
+
+    def get(self, subscriber_id: str) -> Subscriber | None:
+        return self._by_id.get(subscriber_id)
+
+    def source(self, subscriber_id: str) -> str | None:
+        """Name of the source it came from."""
+        return self._sources.get(subscriber_id)
+
+    def lookup(self, event_name: str) -> tuple[Subscriber, ...]:
+        """Those with a pattern that matches, disabled ones left out."""
+        return self._matched(event_name).subscribers
+
+    def recipients(self, envelope: Envelope) -> Sequence[Subscriber]:
+        """Who is to be called for this event (paused ones too: theirs wait)."""
+        matched, narrowed = self._cache.get(envelope.event) or self._matched(envelope.event)
+        if not narrowed:
+            return matched
+        return [one for one in matched if self._refusal(one, envelope) is None]
+
+    def explain(self, envelope: Envelope) -> list[tuple[Subscriber, str | None]]:
+        """Every subscriber, with why it is not called: pattern, disabled, user, filter; or None."""
+        meant = {one.id for one in self._index.lookup(envelope.event)}
+        explained: list[tuple[Subscriber, str | None]] = []
+        for subscriber in self:
+            if subscriber.id not in meant:
+                reason: str | None = "pattern"
+            elif subscriber.state == "disabled":
+                reason = "disabled"
+            else:
+                reason = self._refusal(subscriber, envelope)
+            explained.append((subscriber, reason))
+        return explained
+
+    def _matched(self, event_name: str) -> _Matched:
+        matched = self._cache.get(event_name)
+        if matched is None:
+            found = self._index.lookup(event_name)
+            live = tuple([one for one in found if one.state != "disabled"])
+            narrowed = any(one.user is not None or one.filter for one in live)
+            matched = _Matched(live, narrowed)
+            if len(self._cache) >= _NAMES_KEPT:
+                del self._cache[next(iter(self._cache))]
+            self._cache[event_name] = matched
+        return matched
+
+    def _refusal(self, subscriber: Subscriber, envelope: Envelope) -> str | None:
+        if subscriber.user is not None and sender_text(envelope.sender) != subscriber.user:
+            return "user"
+        if subscriber.filter and not self._filters[subscriber.id].matches(envelope.fields()):
+            return "filter"
+        return None
+
+
+def sender_text(sender: Any) -> str | None:
+    """A sender as a Subscriber's `user` is compared with it; None when there is no such text."""
+    if isinstance(sender, str):
+        return sender
+    if isinstance(sender, int | float) and not isinstance(sender, bool):
+        return str(sender)
+    return None
+
+
+# --- how they are written ----------------------------------------------------------------------
+
+ResolveSecret = Callable[[str], str]
+
+
+def from_map(mapping: Mapping[str, Any]) -> list[Subscriber]:
+    """Subscribers from Thorn's form: a map from a pattern to URLs or objects with a `url`.
+
+    Raises `InvalidSubscriber` naming every mistake.
+    """
+    return _Reader("subscribers", str).read_all(mapping)
+
+
+def parse_subscribers(data: Any, place: str, resolve_secret: ResolveSecret) -> list[Subscriber]:
+    """Subscribers from what a file held: `{"subscribers": [...]}`, or Thorn's map.
+
+    `resolve_secret` turns `env:NAME` and `file:PATH` into the secret, returns any other text as
+    it is, and raises `ConfigurationError` when there is nothing to be found. Raises
+    `InvalidSubscriber` with every mistake, one per line, each beginning with `place`.
+    """
+    return _Reader(place, resolve_secret).read_all(data)
+
+
+class _Reader:
+    """Reads on after a mistake, so that all of them are named at once."""
+
+    def __init__(self, place: str, resolve_secret: ResolveSecret) -> None:
+        self._place = place
+        self._resolve = resolve_secret
+        self._mistakes: list[str] = []
+        self._seen: dict[str, str] = {}
+
+    def read_all(self, data: Any) -> list[Subscriber]:
+        read = [one for one in self._entries(data) if one is not None]
+        if self._mistakes:
+            raise InvalidSubscriber("\n".join(self._mistakes))
+        return read
+
+    def _entries(self, data: Any) -> Iterator[Subscriber | None]:
+        """None for each that could not be read."""
+        if isinstance(data, Mapping) and "subscribers" in data:
+            for other in data:
+                if other != "subscribers":
+                    self._mistake(str(other), "nothing may stand beside `subscribers`")
+            data = data["subscribers"]
+        if data is None:
+            return
+        if isinstance(data, list):
+            for number, entry in enumerate(data):
+                yield self._listed(f"subscribers[{number}]", entry)
+        elif isinstance(data, Mapping):
+            for pattern, entries in data.items():
+                yield from self._mapped(str(pattern), entries)
+        else:
+            self._mistake("", "expected `subscribers:` with a list, or a map of patterns to URLs")
+
+    def _listed(self, where: str, entry: Any) -> Subscriber | None:
+        if not isinstance(entry, Mapping):
+            self._mistake(where, "expected an object with id, event and url")
+            return None
+        return self._subscriber(where, dict(entry))
+
+    def _mapped(self, pattern: str, entries: Any) -> Iterator[Subscriber | None]:
+        listed = entries if isinstance(entries, list) else [entries]
+        for number, entry in enumerate(listed):
+            where = f"{pattern}[{number}]" if isinstance(entries, list) else pattern
+            if isinstance(entry, str):
+                fields: dict[str, Any] = {"url": entry}
+            elif isinstance(entry, Mapping):
+                fields = dict(entry)
+            else:
+                self._mistake(where, "expected a URL, or an object with a url")
+                continue
+            if "event" in fields:
+                self._mistake(f"{where}.event", "the pattern stands before the colon already")
+                continue
+            fields["event"] = pattern
+            fields.setdefault("id", _map_id(pattern, fields.get("url"), fields.get("user")))
+            yield self._subscriber(where, fields)
+
+    def _subscriber(self, where: str, fields: dict[str, Any]) -> Subscriber | None:
+        if fields.get("hmac_secret") is not None:
+            fields["hmac_secret"] = self._secrets(where, fields["hmac_secret"])
+        else:
+            fields.pop("hmac_secret", None)
+        try:
+            subscriber = Subscriber.model_validate(fields)
+        except ValidationError as invalid:
+            for error in invalid.errors(include_input=False, include_url=False):
+                self._mistake(where + _path(error["loc"]), _reason(error))
+            return None
+        other = self._seen.setdefault(subscriber.id, where)
+        if other != where:
+            self._mistake(f"{where}.id", f"{subscriber.id!r} is the id of {other} already")
+            return None
+        return subscriber
+
+    def _secrets(self, where: str, given: Any) -> Any:
+        if isinstance(given, str):
+            given = [given]
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            return given
+        found: list[SecretStr] = []
+        for one in given:
+            try:
+                found.append(SecretStr(self._resolve(one)))
+            except ConfigurationError as error:
+                self._mistake(f"{where}.hmac_secret", str(error))
+        return found
+
+    def _mistake(self, where: str, reason: str) -> None:
+        place = f"{self._place}: {where}" if where else self._place
+        self._mistakes.append(f"{place}: {reason}".replace("\n", " "))
+
+
+def _map_id(pattern: str, url: Any, user: Any) -> str:
+    text = f"{pattern}\n{url}\n{'' if user is None else user}\n"
+    return f"map:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Pydantic's words, where ours are not plainer."""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return "there is no such field"
+    if kind == "missing":
+        return "is missing"
+    if kind == "string_pattern_mismatch":
+        return "1 to 128 of the characters A-Z a-z 0-9 . _ : - are allowed"
+    message: str = error["msg"]
+    return message.removeprefix("Value error, ")

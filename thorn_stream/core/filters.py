@@ -1,0 +1,188 @@
+"""Q: conditions on the attributes of an object, or on the entries of a mapping.
+
+A condition is a path and an operator: `data__state__eq="PUBLISHED"`, or `data.state__eq`. Its
+operators are Thorn's:
+
+    eq ne gt gte lt lte      compared; `eq=True` means anything true, `eq=False` anything not
+    is is_not                the same object; among JSON values: the same type and equal
+    contains                 the value contains this
+    in not_in                the value is, or is not, one of these
+    startswith endswith      of a text
+    true not                 the value is true, or is not; what it is compared with has no meaning
+    now_*                    the same holds now and did not before: model instances only
+
+Over mappings (events), what is missing counts as null, and values that cannot be compared (a text
+with a number) do not match: a filter says no, it never fails. Over attributes both raise, as
+Python does.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
+
+__all__ = ["OPERATORS", "Condition", "Q", "subscriber_filter"]
+
+Operator: TypeAlias = Callable[[Any, Any], object]
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    """What `is` can mean for values that were parsed: 1 is not true, and not 1.0."""
+    return type(value) is type(wanted) and bool(value == wanted)
+
+
+OPERATORS: Final[Mapping[str, Operator]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "is": operator.is_,
+    "is_not": operator.is_not,
+    "contains": operator.contains,
+    "in": lambda value, wanted: value in wanted,
+    "not_in": lambda value, wanted: value not in wanted,
+    "not": lambda value, _wanted: not value,
+    "true": lambda value, _wanted: bool(value),
+    "startswith": lambda value, wanted: value.startswith(wanted),
+    "endswith": lambda value, wanted: value.endswith(wanted),
+}
+"""By name; each is asked with the value found and the one it is compared with."""
+
+_PARSED: Final[Mapping[str, Operator]] = {
+    **OPERATORS,
+    "is": _same,
+    "is_not": lambda value, wanted: not _same(value, wanted),
+}
+_NOW: Final = "now_"
+
+
+class Condition(NamedTuple):
+    """One path, operator and value; `transition`: it must not have held before."""
+
+    path: tuple[str, ...]
+    operator: str
+    wanted: Any
+    transition: bool = False
+
+    def holds_for(self, instance: object) -> bool:
+        """Over attributes; before: those of `instance._previous_version`, None without one."""
+        holds = OPERATORS[self.operator]
+        if not holds(_attribute(instance, self.path), self.wanted):
+            return False
+        if not self.transition:
+            return True
+        previous = getattr(instance, "_previous_version", None)
+        if previous is None:
+            return True
+        return not holds(_attribute(previous, self.path), self.wanted)
+
+    def holds_in(self, mapping: Mapping[str, Any]) -> bool:
+        """Over entries; never raises."""
+        try:
+            return bool(_PARSED[self.operator](_entry(mapping, self.path), self.wanted))
+        except (TypeError, AttributeError):
+            return False
+
+
+class Q:
+    """Conditions that must all hold; combined with `&`, `|`, `~`.
+
+    Takes further Qs, and conditions as keywords. Called with an object it tells whether it
+    matches; `matches` does the same for a mapping. Raises `ValueError` for a condition without
+    an operator: `Q(last_name="jerry")` has to be `Q(last_name__eq="jerry")`.
+    """
+
+    __slots__ = ("_any", "_negated", "_parts")
+
+    def __init__(self, *parts: "Q", **conditions: Any) -> None:
+        made = (_condition(key, wanted) for key, wanted in conditions.items())
+        self._parts: tuple[Q | Condition, ...] = (*parts, *made)
+        self._any = False
+        self._negated = False
+
+    def __call__(self, instance: object) -> bool:
+        return self._combined(
+            part(instance) if isinstance(part, Q) else part.holds_for(instance)
+            for part in self._parts
+        )
+
+    def matches(self, mapping: Mapping[str, Any]) -> bool:
+        return self._combined(
+            part.matches(mapping) if isinstance(part, Q) else part.holds_in(mapping)
+            for part in self._parts
+        )
+
+    def __and__(self, other: "Q") -> "Q":
+        return Q(self, other)
+
+    def __or__(self, other: "Q") -> "Q":
+        either = Q(self, other)
+        either._any = True
+        return either
+
+    def __invert__(self) -> "Q":
+        opposite = Q(self)
+        opposite._negated = True
+        return opposite
+
+    def __repr__(self) -> str:
+        joined = (" | " if self._any else " & ").join(map(repr, self._parts))
+        return f"~({joined})" if self._negated else f"({joined})"
+
+    def _combined(self, answers: Any) -> bool:
+        return (any(answers) if self._any else all(answers)) != self._negated
+
+
+def subscriber_filter(conditions: Mapping[str, Any]) -> Q:
+    """The Q of a Subscriber's `filter`; raises `ValueError` naming the condition that is wrong."""
+    for key, wanted in conditions.items():
+        _check(_condition(key, wanted), key)
+    return Q(**conditions)
+
+
+def _check(condition: Condition, key: str) -> None:
+    """What would never match, or means something for model instances only."""
+    wanted = condition.wanted
+    if condition.transition:
+        raise ValueError(
+            f"{key}: now_ operators compare with what a model had before; an event does not tell"
+        )
+    if condition.operator in ("in", "not_in") and not isinstance(wanted, list | tuple | str):
+        raise ValueError(f"{key}: needs a list of values")
+    if condition.operator in ("startswith", "endswith") and not isinstance(wanted, str):
+        raise ValueError(f"{key}: needs a text")
+
+
+def _condition(key: str, wanted: Any) -> Condition:
+    path, _, name = key.rpartition("__" if "__" in key else ".")
+    transition = name.startswith(_NOW)
+    known = name.removeprefix(_NOW)
+    if known not in OPERATORS or (transition and known in ("true", "not")):
+        raise ValueError(
+            f"{key}: ends with no operator; did you mean {key}__eq? "
+            f"There are {', '.join(OPERATORS)}, and now_ before these"
+        )
+    steps = tuple(path.replace("__", ".").split("."))
+    if "" in steps:
+        raise ValueError(f"{key}: names no field before the operator")
+    if (known == "eq" and wanted is True) or (known == "ne" and wanted is False):
+        known = "true"
+    elif (known == "eq" and wanted is False) or (known == "ne" and wanted is True):
+        known = "not"
+    return Condition(steps, known, wanted, transition)
+
+
+def _attribute(instance: object, path: tuple[str, ...]) -> Any:
+    for step in path:
+        instance = getattr(instance, step)
+    return instance
+
+
+def _entry(mapping: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = mapping
+    for step in path:
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
