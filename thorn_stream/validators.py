@@ -1,0 +1,25 @@
+"""Validators of recipient URLs, by Thorn's names, for `recipient_validators=[...]`.
+
+A function of your own is one too: called with the URL, it refuses by raising `SecurityError` or
+returning exactly False; None passes.
+"""
+
+from thorn_stream.core.errors import SecurityError
+from thorn_stream.core.validators import (
+    Guard,
+    Validator,
+    block_cidr_network,
+    block_internal_ips,
+    ensure_port,
+    ensure_protocol,
+)
+
+__all__ = [
+    "Guard",
+    "SecurityError",
+    "Validator",
+    "block_cidr_network",
+    "block_internal_ips",
+    "ensure_port",
+    "ensure_protocol",
+]
