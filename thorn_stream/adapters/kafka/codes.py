@@ -1,0 +1,29 @@
+"""librdkafka's own error codes under plain names; Kafka's are `KafkaError.NAME`."""
+# ruff: noqa: SLF001 - librdkafka marks its own codes, which are public, with an underscore
+
+from typing import Final
+
+from confluent_kafka import KafkaError
+
+ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
+AUTHENTICATION: Final = KafkaError._AUTHENTICATION
+FATAL: Final = KafkaError._FATAL
+MAX_POLL_EXCEEDED: Final = KafkaError._MAX_POLL_EXCEEDED
+OFFSET_RESET: Final = KafkaError._AUTO_OFFSET_RESET
+RESOLVE: Final = KafkaError._RESOLVE
+TLS: Final = KafkaError._SSL
+TIMED_OUT: Final = KafkaError._TIMED_OUT
+TRANSPORT: Final = KafkaError._TRANSPORT
+UNKNOWN_PARTITION: Final = KafkaError._UNKNOWN_PARTITION
+UNKNOWN_TOPIC: Final = KafkaError._UNKNOWN_TOPIC
+
+MISSING_TOPIC: Final = frozenset(
+    {KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC, UNKNOWN_PARTITION}
+)
+
+NO_ANSWER: Final = frozenset({TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN})
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client is of no use any more; of some errors only the code says so."""
+    return error.fatal() or error.code() == FATAL

@@ -1,0 +1,393 @@
+"""The one thread that owns a Consumer: polls, obeys commands, hands over what it learns.
+
+librdkafka's consumer admits one caller at a time, so nobody else ever calls it. No call here
+waits for long while a broker stalls, but `close`, which is the last one. No callback raises: an
+exception would throw away the records of that poll while their offsets count as read.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from queue import Empty, SimpleQueue
+from typing import Any, Concatenate, Final, ParamSpec, cast
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from thorn_stream.adapters.kafka import codes
+from thorn_stream.adapters.kafka.assignment import Assignment
+from thorn_stream.adapters.kafka.handover import Credit, Outbox
+from thorn_stream.adapters.kafka.positions import Excluded, Positions, places
+from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
+from thorn_stream.adapters.kafka.trouble import Troubles, wording
+from thorn_stream.core.records import Headers, Partition, Position, Record
+from thorn_stream.ports import Committed, Lost, Records, Revoked
+
+__all__ = ["Reader"]
+
+_POLL: Final = 0.05
+_BATCH: Final = 500
+_ANSWER: Final = 2.0  # seconds the loop has to say what to commit for revoked partitions
+_CHORE: Final = 1.0  # seconds between tries of what Kafka has not answered yet
+_PROBE: Final = 0.5  # seconds for the question whether a broker is there again
+_STARVED: Final = 0.5  # seconds without credit before partitions are paused and polling goes on
+_STARVED_LONG: Final = 5.0  # after which any credit at all is enough to go on
+_REBUILD: Final = 5.0  # seconds before a Consumer that broke for good is replaced
+_ENDS: Final = 2.0  # seconds between looks at how far the partitions reach
+
+_log: Final = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+
+def _never_raises(
+    method: Callable[Concatenate["Reader", P], None],
+) -> Callable[Concatenate["Reader", P], None]:
+    @wraps(method)
+    def guarded(self: "Reader", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception:  # noqa: BLE001 - see the top of this file
+            _log.exception("%s of group %s failed", method.__name__, self.group)
+
+    return guarded
+
+
+class Reader:
+    """State of the owner thread. All but `commands` and `ends` is that thread's alone.
+
+    `commands` are called between polls.
+    """
+
+    def __init__(self, settings: SourceSettings, credit: Credit, outbox: Outbox) -> None:
+        self.group = settings.group
+        self.commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.ends: Mapping[Partition, int] = {}
+        self._settings = settings
+        self._credit = credit
+        self._outbox = outbox
+        excluded = Excluded(settings.exclude)
+        self._positions = Positions(settings, excluded)
+        self._assignment = Assignment(self._positions, excluded, outbox)
+        self._troubles = Troubles(settings.client)
+        self._starved_since: float | None = None
+        self._starved = False
+        self._leaving = False
+        self._broken_since: float | None = None
+        self._chores: dict[str, float] = {}
+        self._average = 1_000.0  # bytes per record, of late
+        self._consumer = self._make()
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Poll until told to leave, then close: that may never end when Kafka does not answer."""
+        self._subscribe()
+        while not self._leaving:
+            try:
+                self._round()
+            except Exception:  # noqa: BLE001 - a thread that ends would stop the group unseen
+                _log.exception("reading for group %s failed and is begun again", self.group)
+                self._begin_again()
+        self._obey()
+        self._flush()
+        self._consumer.close()
+        self._flush()
+
+    def leave(self) -> None:
+        """Command: no more polling."""
+        self._leaving = True
+
+    def _round(self) -> None:
+        self._obey()
+        if self._broken_since is not None:
+            self._replace(self._broken_since)
+        elif self._starved or self._credit.used_up:
+            self._wait_for_credit()
+        else:
+            self._starved_since = None
+            self._read()
+        self._do_chores()
+        self._flush()
+
+    def _obey(self, wait: float = 0.0) -> None:
+        with contextlib.suppress(Empty):
+            if wait:
+                self.commands.get(timeout=wait)()
+            while True:
+                self.commands.get_nowait()()
+
+    def _flush(self) -> None:
+        self._outbox.add(*self._troubles.news())
+        if not self._outbox.flush():
+            self._leaving = True
+
+    # --- records ------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        first = self._consumer.poll(_POLL)
+        if first is None:
+            return
+        # out before the drain: what a callback in it tells comes after this record
+        self._take([first])
+        self._assignment.reassigned.clear()
+        drained = self._consumer.consume(self._room(), 0)
+        if self._assignment.reassigned:
+            drained = self._without_reassigned(drained)
+        self._take(drained)
+
+    def _room(self) -> int:
+        records, size = self._credit.left
+        return max(1, min(_BATCH, records, int(size / self._average)))
+
+    def _without_reassigned(self, drained: list[Message]) -> list[Message]:
+        """Read partitions assigned in the middle of a drain again, from where they begin.
+
+        Their records in it may be of the assignment before.
+        """
+        begin = self._assignment.reassigned
+        again = {p: begin[p] for m in drained if (p := _partition(m)) in begin}
+        for partition, offset in again.items():
+            self._assignment.move(self._consumer, partition, offset)
+        return [m for m in drained if m.error() or _partition(m) not in again]
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        records = []
+        following = self._assignment.next
+        for message in messages:
+            if (error := message.error()) is not None:
+                self._failed(message, error)
+                continue
+            record = _record(message)
+            partition = Partition(record.topic, record.partition)
+            if partition in following:  # else revoked while it was on its way
+                following[partition] = record.offset + 1
+                records.append(record)
+        if not records:
+            return
+        size = sum(record.size for record in records)
+        self._credit.taken_records += len(records)
+        self._credit.taken_size += size
+        self._average += (size / len(records) + 1 - self._average) / 4
+        self._outbox.add(Records(records))
+        if self._troubles:
+            self._troubles.works({record.topic for record in records})
+
+    def _failed(self, message: Message, error: KafkaError) -> None:
+        topic = message.topic()
+        if error.code() == codes.OFFSET_RESET and topic is not None:
+            self._assignment.missed(_partition(message), cast("int", message.offset()))
+        elif error.code() == codes.MAX_POLL_EXCEEDED:
+            _log.error("group %s: %s", self.group, error.str())
+        else:
+            self._troubles.message(error, topic, self.group)
+            if codes.is_fatal(error):
+                self._broken_since = time.monotonic()
+
+    # --- credit -------------------------------------------------------------------------------
+
+    def _wait_for_credit(self) -> None:
+        """Obey without polling for a moment; then poll with everything paused.
+
+        Pausing throws away what was fetched, so a short shortage must not cause it; a long one
+        must, or the membership in the group would run out.
+        """
+        now = time.monotonic()
+        self._starved_since = self._starved_since or now
+        starved_for = now - self._starved_since
+        if not self._starved:
+            if starved_for < _STARVED:
+                self._obey(wait=0.005)
+                return
+            self._starved = True
+            self._assignment.starve(self._consumer, starved=True)
+        if (message := self._consumer.poll(_POLL)) is not None:
+            self._take([message])
+        enough = starved_for > _STARVED_LONG and not self._credit.used_up
+        if enough or self._credit.half_back:
+            self._starved, self._starved_since = False, None
+            self._assignment.starve(self._consumer, starved=False)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def commit(self, positions: Mapping[Partition, Position], seen: int) -> None:
+        """Command: commit what is ours still, as the loop had seen it."""
+        ours = self._assignment.current(positions, seen)
+        others = {p: at for p, at in positions.items() if p not in ours}
+        if others:
+            self._refused(others, "not assigned any more")
+        if ours:
+            self._commit(ours)
+
+    def pause(self, partitions: Sequence[Partition], seen: int) -> None:
+        ours = self._assignment.current(dict.fromkeys(partitions), seen)
+        self._assignment.pause(self._consumer, ours)
+
+    def resume(self, partitions: Sequence[Partition], seen: int) -> None:
+        ours = self._assignment.current(dict.fromkeys(partitions), seen)
+        self._assignment.resume(self._consumer, ours)
+
+    def _commit(self, positions: Mapping[Partition, Position]) -> None:
+        for partition in positions:
+            self._positions.first.pop(partition, None)
+        try:
+            self._consumer.commit(offsets=places(positions), asynchronous=True)
+        except KafkaException as error:
+            self._refused(positions, wording(error.args[0]))
+
+    def _refused(self, positions: Mapping[Partition, Position], why: str) -> None:
+        self._outbox.add(Committed(positions, dict.fromkeys(positions, why)))
+
+    # --- what librdkafka calls, inside poll, consume and close --------------------------------
+
+    @_never_raises
+    def _on_commit(self, error: KafkaError | None, told: list[TopicPartition]) -> None:
+        positions: dict[Partition, Position] = {}
+        errors: dict[Partition, str | None] = {}
+        first = self._positions.first
+        for place in told:
+            partition, wrong = Partition(place.topic, place.partition), place.error or error
+            if partition in first and first[partition].offset == place.offset:
+                if wrong is None:
+                    del first[partition]
+                continue  # what `start` chose: the loop did not ask for it
+            positions[partition] = Position(place.offset, place.metadata or "")
+            errors[partition] = None if wrong is None else wording(wrong, place.topic)
+        if positions:
+            self._outbox.add(Committed(positions, errors))
+        if error is None:
+            self._troubles.joined()
+
+    @_never_raises
+    def _on_error(self, error: KafkaError) -> None:
+        self._troubles.connection(error)
+
+    @_never_raises
+    def _on_assign(self, consumer: Consumer, told: list[TopicPartition]) -> None:
+        partitions = _partitions(told)
+        self._assignment.assign(consumer, partitions)
+        self._troubles.joined()
+        self._troubles.works({p.topic for p in partitions})
+
+    @_never_raises
+    def _on_revoke(self, _: Consumer, told: list[TopicPartition]) -> None:
+        gone = self._assignment.drop(_partitions(told))
+        if not gone:
+            return
+        answer: SimpleQueue[Mapping[Partition, Position]] = SimpleQueue()
+        self._outbox.add(Revoked(gone, answer.put))
+        self._flush()
+        try:
+            last = answer.get(timeout=_ANSWER)
+        except Empty:
+            _log.warning("group %s: no last positions within %s s", self.group, _ANSWER)
+            return
+        if ours := {p: at for p, at in last.items() if p in gone}:
+            self._commit(ours)
+
+    @_never_raises
+    def _on_lost(self, _: Consumer, told: list[TopicPartition]) -> None:
+        if gone := self._assignment.drop(_partitions(told)):
+            self._outbox.add(Lost(gone))
+
+    # --- between polls ------------------------------------------------------------------------
+
+    def _do_chores(self) -> None:
+        if self._assignment.waits_for_kafka and self._is_due("place", _CHORE):
+            self._assignment.place(self._consumer)
+        if self._positions.first and self._is_due("first", _CHORE):
+            self._commit_first()
+        if self._troubles.unreachable and self._is_due("probe", _CHORE):
+            self._probe()
+        if self._assignment.next and self._is_due("ends", _ENDS):
+            self._look_at_ends()
+
+    def _is_due(self, chore: str, every: float) -> bool:
+        now = time.monotonic()
+        if now - self._chores.get(chore, -every) < every:
+            return False
+        self._chores[chore] = now
+        return True
+
+    def _commit_first(self) -> None:
+        """Commit what `start: latest` chose until it is accepted."""
+        with contextlib.suppress(KafkaException):
+            self._consumer.commit(offsets=places(self._positions.first), asynchronous=True)
+
+    def _probe(self) -> None:
+        with contextlib.suppress(KafkaException):
+            self._consumer.list_topics(timeout=_PROBE)
+            self._troubles.works()
+
+    def _look_at_ends(self) -> None:
+        ends = {}
+        for partition in self._assignment.next:
+            told = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            if told is not None and told[1] >= 0:
+                ends[partition] = told[1]
+        self.ends = ends  # replaced as a whole: the loop reads it
+
+    # --- making and mending -------------------------------------------------------------------
+
+    def _make(self) -> Consumer:
+        callbacks: dict[str, Any] = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        return make(Consumer, consumer_settings(self._settings), **callbacks)
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._topic(name) for name in self._settings.topics],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def _topic(self, name: str) -> str:
+        """With the newer protocol the broker matches, and whole names (KIP-848)."""
+        if name.startswith("^") and self._settings.protocol == "consumer":
+            return f"^(?:{name[1:]}).*"
+        return name
+
+    def _begin_again(self) -> None:
+        """After an exception out of a poll: read everything from where the loop has it."""
+        try:
+            self._assignment.read_again(self._consumer)
+        except Exception:  # noqa: BLE001 - the last means against any failure
+            _log.exception("group %s joins again", self.group)
+            self._broken_since = time.monotonic()
+        self._obey(wait=_POLL)
+
+    def _replace(self, broken_since: float) -> None:
+        """A Consumer that failed for good: another one, after a while."""
+        if gone := self._assignment.drop_all():
+            self._outbox.add(Lost(gone))
+        if time.monotonic() - broken_since < _REBUILD:
+            self._obey(wait=_POLL)
+            return
+        # nobody waits for this one
+        threading.Thread(target=self._consumer.close, name="kafka-close", daemon=True).start()
+        self._consumer, self._broken_since = self._make(), None
+        self._subscribe()
+
+
+def _partitions(told: list[TopicPartition]) -> list[Partition]:
+    return [Partition(place.topic, place.partition) for place in told]
+
+
+def _partition(message: Message) -> Partition:
+    return Partition(cast("str", message.topic()), cast("int", message.partition()))
+
+
+def _record(message: Message) -> Record:
+    """Make a Record; the casts say what holds for every message that is not an error."""
+    kind, timestamp = message.timestamp()
+    return Record(
+        cast("str", message.topic()),
+        cast("int", message.partition()),
+        cast("int", message.offset()),
+        message.key(),
+        message.value(),
+        cast("Headers | None", message.headers()) or [],
+        timestamp if kind else -1,
+    )

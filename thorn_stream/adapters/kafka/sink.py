@@ -1,0 +1,211 @@
+"""`KafkaSink`: writes records, and says of each whether every replica has it."""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, cast
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from thorn_stream.adapters.kafka import codes
+from thorn_stream.adapters.kafka.settings import make, producer_settings
+from thorn_stream.adapters.kafka.trouble import wording
+from thorn_stream.core.records import Headers
+from thorn_stream.ports import SendFailed
+
+__all__ = ["KafkaSink", "SinkSettings"]
+
+_POLL: Final = 0.1
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSettings:
+    """How a `KafkaSink` writes.
+
+    `client` is the user's `kafka:` section. `batch_size` in bytes has to be below the smallest
+    `max.message.bytes` of the topics written: a batch above it is refused whole. `timeout` in
+    seconds is how long Kafka may take for a record before it is reported as failed.
+    """
+
+    client: Mapping[str, Any]
+    batch_size: int = 900_000
+    timeout: float = 30.0
+
+
+class _Sending(NamedTuple):
+    """One record on its way."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    done: Callable[[Any, SendFailed | None], None]
+    token: Any
+
+
+class _Line:
+    """A producer with the thread that polls it; reports go to the loop in batches."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        reported: Callable[["_Line", list[tuple[_Sending, KafkaError | None]]], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._reported = reported
+        self._loop = loop
+        self._reports: list[tuple[_Sending, KafkaError | None]] = []
+        self._closing = False
+        self.broken = False
+        self._producer: Producer = make(Producer, settings, error_cb=self._on_error)
+        self._thread = threading.Thread(target=self._run, name="kafka-sink", daemon=True)
+        self._thread.start()
+
+    def produce(self, sending: _Sending) -> None:
+        """Queue it. Raises `BufferError` when there is no room, else `KafkaException`."""
+
+        def report(error: KafkaError | None, _: Message) -> None:
+            self._reports.append((sending, error))
+
+        self._producer.produce(
+            sending.topic,
+            value=sending.value,
+            key=sending.key,
+            headers=cast("list[tuple[str, str | bytes | None]]", sending.headers),
+            on_delivery=report,
+        )
+
+    def close(self) -> None:
+        """Give up what is queued or under way (it is reported as failed) and end the thread."""
+        self._closing = True
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._poll(_POLL)
+        self._producer.purge(blocking=False)
+        self._poll(0)
+        self._poll(_POLL)
+        self._producer.close()
+
+    def _poll(self, timeout: float) -> None:
+        try:
+            self._producer.poll(timeout)
+        except Exception:  # noqa: BLE001 - a thread that ends would leave sends unanswered
+            _log.exception("polling the producer failed")
+        if not self._reports:
+            return
+        reports, self._reports = self._reports, []
+        try:
+            self._loop.call_soon_threadsafe(self._reported, self, reports)
+        except RuntimeError:  # the loop is closed: nobody waits for reports
+            self._closing = True
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.broken = True
+
+
+class KafkaSink:
+    """Writes to Kafka (`ports.Sink`). Made and used on the event loop.
+
+    Idempotent, acknowledged by every replica. It keeps the order of the records it is given, but
+    for those that are sent again alone. Raises `ConfigurationError` when it is made with
+    settings that librdkafka does not take.
+    """
+
+    def __init__(self, settings: SinkSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._line = self._make()
+        self._alone: _Line | None = None
+        self._overflow: deque[_Sending] = deque()
+        self._waiting = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def waiting(self) -> int:
+        """Records that were sent and not reported on yet."""
+        return self._waiting
+
+    def send(
+        self,
+        topic: str,
+        record: tuple[bytes | None, bytes | None, Headers],
+        done: Callable[[Any, SendFailed | None], None],
+        token: Any,
+    ) -> None:
+        self._waiting += 1
+        self._idle.clear()
+        sending = _Sending(topic, *record, done, token)
+        if self._overflow or not self._produced(self._main(), sending):
+            self._overflow.append(sending)
+
+    async def stop(self, grace: float) -> int:
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+        except TimeoutError:
+            _log.warning("%d records were not acknowledged in %s s", self._waiting, grace)
+        self._line.close()
+        if self._alone is not None:
+            self._alone.close()
+        return self._waiting
+
+    def _make(self, **more: Any) -> _Line:
+        settings = producer_settings(
+            self._settings.client, self._settings.batch_size, self._settings.timeout
+        )
+        return _Line(settings | more, self._reported, self._loop)
+
+    def _main(self) -> _Line:
+        """The producer; another one when it broke for good (its records come back as failed)."""
+        if self._line.broken:
+            _log.warning("the producer broke for good and is made anew")
+            self._line.close()
+            self._line = self._make()
+        return self._line
+
+    def _produced(self, line: _Line, sending: _Sending) -> bool:
+        """Hand it to librdkafka; False when there is no room just now."""
+        try:
+            line.produce(sending)
+        except BufferError:
+            return False
+        except KafkaException as error:
+            self._loop.call_soon(self._judge, line, sending, error.args[0], True)
+        except (TypeError, ValueError) as error:  # a record that cannot be a Kafka record
+            self._loop.call_soon(self._end, sending, SendFailed(str(error)))
+        return True
+
+    def _reported(self, line: _Line, reports: list[tuple[_Sending, KafkaError | None]]) -> None:
+        for sending, error in reports:
+            if error is None:
+                self._end(sending, None)
+            else:
+                self._judge(line, sending, error, line is self._alone)
+        while self._overflow and self._produced(self._main(), self._overflow[0]):
+            self._overflow.popleft()
+
+    def _judge(self, line: _Line, sending: _Sending, error: KafkaError, final: bool) -> None:
+        """One record too large fails its whole batch, so each is sent again alone first."""
+        if codes.is_fatal(error):
+            line.broken = True
+        too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
+        if too_large and not final:
+            if self._alone is None or self._alone.broken:
+                self._alone = self._make(**{"batch.num.messages": 1})
+            if self._produced(self._alone, sending):
+                return
+            too_large = False  # no room to find out now: the caller sends it again
+        self._end(sending, SendFailed(wording(error, sending.topic), too_large))
+
+    def _end(self, sending: _Sending, failed: SendFailed | None) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._idle.set()
+        sending.done(sending.token, failed)
