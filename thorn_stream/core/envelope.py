@@ -36,13 +36,15 @@ class Envelope:
 
     `event` is its name, `id` the event id, `record` the Record it was read from (of a retry: the
     Record of the event itself, as it stood in its input topic). `ignored_id` says that a
-    `thorn-id` header was there but could not be used. `fields` parses the rest, once.
+    `thorn-id` header was there but could not be used. `fields` parses the rest, once. `shared` is
+    what the requests of all its Deliveries have in common, kept by `core.request`.
     """
 
     event: str
     id: str
     record: Record
     ignored_id: bool = False
+    shared: object = field(default=None, repr=False)
     _fields: dict[str, Any] | None = field(default=None, repr=False)
 
     @property

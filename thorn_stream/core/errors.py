@@ -8,6 +8,7 @@
      +-- ProducerError           the caller's, who publishes events              exit 1
      |    +-- EventNotSent       Kafka has not acknowledged it
      +-- SecurityError           a validator refused a recipient                 exit 1
+     +-- InvalidSignature        a received request was not signed as it should   exit 1
      +-- KafkaError              Kafka's or the way to it                        exit 1
      |    +-- KafkaUnreachable   no broker answered
      |    +-- KafkaRefused       login, permission or encryption refused
@@ -22,6 +23,7 @@ __all__ = [
     "ConfigurationError",
     "EventNotSent",
     "InvalidPattern",
+    "InvalidSignature",
     "InvalidSubscriber",
     "KafkaError",
     "KafkaRefused",
@@ -67,6 +69,10 @@ class EventNotSent(ProducerError):
 
 class SecurityError(ThornError):
     """Raised by a validator to refuse a recipient; its text is the reason."""
+
+
+class InvalidSignature(ThornError, ValueError):
+    """Raised by `verify`; its text says what is wrong, never what would be right."""
 
 
 class KafkaError(ThornError):

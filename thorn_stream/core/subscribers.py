@@ -1,7 +1,5 @@
 """Subscriber: who is called, for what. What cannot be used is refused where it enters."""
 
-import base64
-import binascii
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -15,8 +13,10 @@ from pydantic import (
     field_validator,
 )
 
+from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.filters import subscriber_filter
 from thorn_stream.core.patterns import compile_pattern
+from thorn_stream.core.signing import secret_key
 
 __all__ = ["FORBIDDEN_HEADERS", "HOP_BY_HOP", "TOKEN", "State", "Subscriber", "Tls"]
 
@@ -25,7 +25,6 @@ TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, section 5.6.2)."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LOOKED_UP: Final = ("env:", "file:", "!")
-_STANDARD_PREFIX: Final = "whsec_"
 
 HOP_BY_HOP: Final = frozenset(
     {
@@ -146,15 +145,10 @@ class Subscriber(BaseModel):
 
 def _wrong_secret(secret: str) -> str | None:
     """Why this cannot be signed with; never the secret itself."""
-    if not secret:
-        return "a secret is empty"
     if secret.startswith(_LOOKED_UP):
         return "env:, file: and !module:name are looked up in settings and local files only"
-    if secret.startswith(_STANDARD_PREFIX):
-        try:
-            key = base64.b64decode(secret.removeprefix(_STANDARD_PREFIX), validate=True)
-        except (binascii.Error, ValueError):
-            return "what follows whsec_ is not base64"
-        if not key:
-            return "nothing follows whsec_"
+    try:
+        secret_key(secret)
+    except ConfigurationError as error:
+        return str(error)
     return None
