@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from thorn_stream.core.deliveries import Attempt, Delivery, Outcome
 from thorn_stream.core.flow import HOLD_FOR, Choice, choose
-from thorn_stream.core.request import RequestTemplate
+from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
@@ -21,18 +21,18 @@ __all__ = ["Lane", "LaneSettings", "Lanes"]
 class LaneSettings:
     """What a Lane needs to know of its Subscriber, worked out once."""
 
-    __slots__ = ("keep_alive", "max_in_flight", "policy", "template", "timeout")
+    __slots__ = ("keep_alive", "max_in_flight", "policy", "requests", "timeout")
 
     def __init__(
         self,
-        template: RequestTemplate,
+        requests: RequestFactory,
         policy: RetryPolicy,
         timeout: float,
         max_in_flight: int,
         *,
         keep_alive: bool,
     ) -> None:
-        self.template = template
+        self.requests = requests
         self.policy = policy
         self.timeout = timeout
         self.max_in_flight = max_in_flight
@@ -185,7 +185,7 @@ class Lanes:
         if delivery.first is None:
             delivery.first = wall
         settings = lane.settings
-        headers, body = settings.template.render(
+        headers, body = settings.requests.build(
             delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
         )
         lane.in_flight += 1
