@@ -17,7 +17,15 @@ import yaml
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.subscribers import Subscriber
 
-__all__ = ["Document", "FileSubscribers", "Secrets", "read_document"]
+__all__ = [
+    "Document",
+    "FileSubscribers",
+    "Secrets",
+    "dotted",
+    "located",
+    "read_document",
+    "write_yaml",
+]
 
 Route: TypeAlias = tuple[str | int, ...]
 Parse: TypeAlias = Callable[[object, str, Callable[[str], str]], Sequence[Subscriber]]
@@ -151,6 +159,15 @@ class _Builder:
         return made
 
     def _mapping(self, node: yaml.MappingNode, route: Route) -> dict[str, Any]:
+        self._refuse_double_keys(node)
+        self._loader.flatten_mapping(node)
+        made = {}
+        for key, value in node.value:
+            self.lines[(*route, key.value)] = key.start_mark.line + 1
+            made[key.value] = self.build(value, (*route, key.value))
+        return made
+
+    def _refuse_double_keys(self, node: yaml.MappingNode) -> None:
         seen: dict[Hashable, int] = {}
         for key, _ in node.value:
             line = key.start_mark.line + 1
@@ -161,12 +178,6 @@ class _Builder:
                     key, f"the key {key.value} is there twice (line {seen[key.value]}): remove one"
                 )
             seen[key.value] = line
-        self._loader.flatten_mapping(node)
-        made = {}
-        for key, value in node.value:
-            self.lines[(*route, key.value)] = key.start_mark.line + 1
-            made[key.value] = self.build(value, (*route, key.value))
-        return made
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text, tag = node.value, node.tag
@@ -259,30 +270,65 @@ class FileSubscribers:
             return [name for name in names if Path(name).is_file()]
         return [pattern]
 
-    def load(self) -> Sequence[Subscriber]:
-        """All of them. Raises ConfigurationError naming every mistake and its place."""
-        subscribers: list[Subscriber] = []
+    def sources(self) -> list[tuple[str, Sequence[Subscriber]]]:
+        """`file:PATH` and what it holds, for each file.
+
+        Raises ConfigurationError naming every mistake and its place.
+        """
+        found: list[tuple[str, Sequence[Subscriber]]] = []
         wrong: list[str] = []
-        sources: dict[str, str] = {}
         for path in self.paths():
             try:
-                found = self._read(path)
+                found.append((f"file:{path}", self._read(path)))
             except ConfigurationError as error:
                 wrong.append(str(error))
-                continue
-            for subscriber in found:
-                other = sources.setdefault(subscriber.id, str(path))
-                if other != str(path):
-                    wrong.append(
-                        f"{path}: subscriber {subscriber.id} is in {other} as well: rename one"
-                    )
-            subscribers += found
         if wrong:
             raise ConfigurationError("\n".join(wrong))
-        return subscribers
+        return found
+
+    def load(self) -> Sequence[Subscriber]:
+        """All of them. Raises ConfigurationError naming every mistake and its place."""
+        return [one for _, subscribers in self.sources() for one in subscribers]
 
     def _read(self, path: Path) -> Sequence[Subscriber]:
         document = read_document(path)
         if document.data is None:
             return ()
-        return self._parse(document.data, document.place, self._resolve)
+        try:
+            return self._parse(document.data, document.place, self._resolve)
+        except ConfigurationError as error:
+            raise ConfigurationError(located(str(error), document)) from None
+
+
+def dotted(route: Sequence[str | int]) -> str:
+    """A path as a mistake names it: `http.port`, `subscribers[0].url`."""
+    text = ""
+    for part in route:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def located(mistakes: str, document: Document) -> str:
+    """The same lines with the line number that each place has in the document, where it is known.
+
+    A mistake reads `place: subscribers[0].url: reason`; a list without a name above it counts as
+    `subscribers`.
+    """
+    above = ("subscribers",) if isinstance(document.data, list) else ()
+    lines = {dotted((*above, *route)): line for route, line in document.lines.items()}
+    return "\n".join(_located(text, document.place, lines) for text in mistakes.splitlines())
+
+
+def _located(text: str, place: str, lines: Mapping[str, int]) -> str:
+    rest = text.removeprefix(f"{place}: ")
+    where = rest.partition(": ")[0]
+    if rest == text:
+        return text
+    while where and where not in lines:
+        where = where[: max(where.rfind("."), where.rfind("["), 0)]
+    return f"{place}:{lines[where]}: {rest}" if where else text
+
+
+def write_yaml(data: Any) -> str:
+    """As a settings file would have it."""
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, default_flow_style=None)

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
-from thorn_stream.adapters.files import Document, Secrets, read_document
+from thorn_stream.adapters.files import Document, Secrets, dotted, located, read_document
 from thorn_stream.config.environment import read_environment, suggestion
 from thorn_stream.config.kafka import normal
 from thorn_stream.config.mistakes import is_secret_path, reason, unknown_key
 from thorn_stream.config.relations import mistakes, warnings
 from thorn_stream.config.settings import COLLECTING, Settings
+from thorn_stream.core.directory import parse_subscribers
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.subscribers import Subscriber
 
@@ -142,12 +143,12 @@ class _Reading:
         for length in range(len(route), 0, -1):
             name = self.variables.get(route[:length])
             if name is not None:
-                return ": ".join([name, *([_dotted(route)] if len(route) > length else [])])
+                return ": ".join([name, *([dotted(route)] if len(route) > length else [])])
         line = self._line(route)
         place = self.document.place
         if line != _LAST:
             place += f":{line}"
-        return f"{place}: {_dotted(route)}" if place else _dotted(route)
+        return f"{place}: {dotted(route)}" if place else dotted(route)
 
     def _given(self, route: tuple[Any, ...]) -> bool:
         at: Any = self.data
@@ -182,7 +183,7 @@ class _Reading:
 
     def _relation(self, at: tuple[Any, ...], subject: tuple[Any, ...], text: str) -> None:
         """A mistake of `subject`, told at the place of the setting that was given."""
-        told = text if at == subject else f"{_dotted(subject)} {text}"
+        told = text if at == subject else f"{dotted(subject)} {text}"
         self._tell(at, told)
 
     def _validated(self, data: dict[str, Any]) -> Settings | None:
@@ -245,21 +246,21 @@ class _Reading:
         given = self.data.get("subscribers")
         if not given:
             return ()
-        if not isinstance(given, list):
-            self.mistake(("subscribers",), "must be a list")
+        name = self.variables.get(("subscribers",))
+        place = self.document.place if name is None else name
+        try:
+            return tuple(parse_subscribers({"subscribers": given}, place, self.secrets))
+        except ConfigurationError as error:
+            self.broken.add("subscribers")
+            told = str(error)
+            told = located(told, self.document) if name is None else told
+            line = self._line(("subscribers",))
+            self.wrong += [(line, text) for text in told.splitlines()]
             return ()
-        return tuple(Subscriber.model_validate(one) for one in given)
 
 
 def _by_line(told: tuple[int, str]) -> int:
     return told[0]
-
-
-def _dotted(route: tuple[Any, ...]) -> str:
-    text = ""
-    for part in route:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def _setting(loc: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,9 +1,10 @@
 """What must hold between settings that are right each by itself."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from thorn_stream.config.kinds import REFERENCE, invalid_topic
+from thorn_stream.core.validators import VALIDATORS
 
 if TYPE_CHECKING:  # it imports this module
     from thorn_stream.config.settings import Settings
@@ -132,30 +133,26 @@ def _ceilings(settings: "Settings") -> Iterator[Mistake]:
         yield Mistake(("circuit", "open_for"), text)
 
 
-_VALIDATORS: Final = {
-    "block_internal_ips": (),
-    "ensure_protocol": (str,),
-    "ensure_port": (int,),
-    "block_cidr_network": (str,),
-}
-
-
 def _validators(settings: "Settings") -> Iterator[Mistake]:
     for at, (name, arguments) in enumerate(settings.recipient_validators):
-        path = ("recipient_validators", at)
-        if name.startswith("!"):
-            if REFERENCE.fullmatch(name) is None:
-                yield Mistake(path, f"{name} must look like !package.module:name")
-        elif name not in _VALIDATORS:
-            known = ", ".join(sorted(_VALIDATORS))
-            yield Mistake(
-                path, f"{name} is no validator: write one of {known}, or !package.module:name"
-            )
-        elif bool(arguments) != bool(_VALIDATORS[name]):
-            needs = (
-                "needs arguments, as in [ensure_port, [443]]" if _VALIDATORS[name] else "takes none"
-            )
-            yield Mistake(path, f"{name} {needs}")
+        wrong = _wrong_validator(name, arguments)
+        if wrong is not None:
+            yield Mistake(("recipient_validators", at), wrong)
+
+
+def _wrong_validator(name: str, arguments: tuple[Any, ...]) -> str | None:
+    if name.startswith("!"):
+        return None if REFERENCE.fullmatch(name) else f"{name} must look like !package.module:name"
+    if name not in VALIDATORS:
+        known = ", ".join(VALIDATORS)
+        return f"{name} is no validator: write one of {known}, or !package.module:name"
+    if name == "block_internal_ips" and arguments:
+        return f"{name} takes no arguments: open networks with allowed_networks"
+    try:
+        VALIDATORS[name](*arguments)
+    except (ValueError, TypeError) as error:
+        return f"{name}: {error}"
+    return None
 
 
 def _transport(settings: "Settings") -> Iterator[Mistake]:
