@@ -28,6 +28,25 @@ class _Head(msgspec.Struct):
 
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_any = msgspec.json.Decoder().decode
+_SHALLOW: Final = 200
+_MARGIN: Final = 150
+
+
+def _decode_deep(value: bytes, margin: int = _MARGIN) -> _Head:
+    """Decode with less of the stack than there is.
+
+    A value nested so deeply that it just fits is read again later, from deeper calls; this leaves
+    them room, so that it is undecodable here or never.
+    """
+    return _decode_deep(value, margin - 1) if margin else _decode_head(value)
+
+
+def _whole(digits: str) -> int | float:
+    """A number with more digits than `int` reads is beyond a double as well: infinite."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +77,7 @@ class Envelope:
             try:
                 fields.update(_decode_any(self.value))
             except msgspec.DecodeError:  # a number beyond a double, which the head's reader skips
-                fields.update(json.loads(self.value))
+                fields.update(json.loads(self.value, parse_int=_whole))
             self._fields = fields
         return self._fields
 
@@ -103,7 +122,8 @@ def decode(record: Record) -> Decoded:
     try:
         if not value.isascii():
             value.decode("utf-8")
-        name = _decode_head(value).event
+        nested = value.count(b"[") + value.count(b"{") > _SHALLOW
+        name = (_decode_deep(value) if nested else _decode_head(value)).event
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Undecodable(f"not an envelope: {error}"[:200])
     why = invalid_name(name)

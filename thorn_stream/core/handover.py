@@ -4,6 +4,8 @@ The value is the event's own. Its headers are kept, except `thorn-*` ones that h
 ours are replaced at each round, never piled up (spelling: docs/reference, "Record headers").
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +28,14 @@ _MEANT: Final = frozenset(
     }
 )
 _LONGEST_ERROR: Final = 200
+_NEEDED: Final = (
+    "thorn-delivery",
+    "thorn-subscriber",
+    "thorn-attempt",
+    "thorn-due",
+    "thorn-first",
+)
+_WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(slots=True, eq=False)
@@ -113,38 +123,52 @@ def undecodable_headers(record: Record, why: str) -> Headers:
     ]
 
 
+def _whole(text: str) -> int:
+    """A whole number, of no more digits than a time can have: larger ones break sums later."""
+    if _WHOLE.fullmatch(text) is None:
+        raise ValueError(f"{text[:30]!r} is no whole number")
+    return int(text)
+
+
+def _original(record: Record, ours: Mapping[str, bytes]) -> Record:
+    """The event's own Record, as it stood in its input topic."""
+    topic, partition, offset = ours["thorn-origin"].decode("ascii").rsplit(":", 2)
+    return Record(
+        topic=topic,
+        partition=_whole(partition),
+        offset=_whole(offset),
+        key=ours.get("thorn-key"),
+        value=record.value,
+        headers=[*_kept(record.headers), ("thorn-id", ours["thorn-id"])],
+        timestamp=_whole(ours["thorn-timestamp"].decode("ascii")),
+    )
+
+
 def restore(record: Record) -> Held | Undecodable:
     """Read a retry record back. Never raises: garbled or missing headers are `Undecodable`."""
     ours = {name: value or b"" for name, value in record.headers if name.startswith("thorn-")}
     try:
-        topic, partition, offset = ours["thorn-origin"].decode("ascii").rsplit(":", 2)
-        original = Record(
-            topic=topic,
-            partition=int(partition),
-            offset=int(offset),
-            key=ours.get("thorn-key"),
-            value=record.value,
-            headers=[*_kept(record.headers), ("thorn-id", ours["thorn-id"])],
-            timestamp=int(ours["thorn-timestamp"]),
-        )
-        envelope = decode(original)
+        envelope = decode(_original(record, ours))
         if not isinstance(envelope, Envelope):
             return envelope if isinstance(envelope, Undecodable) else Undecodable("no value")
+        text = {name: ours[name].decode("ascii") for name in _NEEDED}
         unknown = ours.get("thorn-unknown")
         found = Held(
             envelope,
-            delivery=ours["thorn-delivery"].decode("ascii"),
-            subscriber=ours["thorn-subscriber"].decode("ascii"),
-            attempts=int(ours["thorn-attempt"]),
-            due=int(ours["thorn-due"]),
-            first=int(ours["thorn-first"]),
+            delivery=text["thorn-delivery"],
+            subscriber=text["thorn-subscriber"],
+            attempts=_whole(text["thorn-attempt"]),
+            due=_whole(text["thorn-due"]),
+            first=_whole(text["thorn-first"]),
             error=ours.get("thorn-error", b"").decode("ascii"),
-            unknown_since=None if unknown is None else int(unknown),
+            unknown_since=None if unknown is None else _whole(unknown.decode("ascii")),
         )
     except KeyError as error:
         return Undecodable(f"the header {error.args[0]} is missing")
     except ValueError as error:
         return Undecodable(f"a thorn- header is garbled: {error}"[:_LONGEST_ERROR])
+    if envelope.ignored_id:
+        return Undecodable("the header thorn-id is garbled")
     if found.attempts < 0 or found.due < 0 or not found.delivery or not found.subscriber:
         return Undecodable("a thorn- header is garbled")
     return found

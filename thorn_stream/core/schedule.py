@@ -5,6 +5,7 @@ Pure: the present moment (unix milliseconds) and the dice (0 <= x < 1) come in a
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 
@@ -123,6 +124,8 @@ def retry_after_seconds(text: str, now: int) -> float | None:
         return float(text[:12])
     try:
         moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # the asctime form has no zone; every HTTP date is GMT
+            moment = moment.replace(tzinfo=UTC)
         seconds = moment.timestamp() - now / 1000
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
