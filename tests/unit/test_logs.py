@@ -315,6 +315,7 @@ def test_settings_are_summed_up_with_secrets_as_set() -> None:
             )
         ],
         "nothing": SecretStr(""),
+        "dumped": str(SecretStr("hunter2")),
     }
     summary(set_up(style="json", stream=stream), settings)
     assert "hunter2" not in stream.getvalue()
@@ -334,12 +335,13 @@ def test_settings_are_summed_up_with_secrets_as_set() -> None:
     assert shown["subscribers"][0]["headers"] == {"X-Own": "set"}
     assert shown["subscribers"][0]["url"] == "http://a/"
     assert shown["nothing"] is None
+    assert shown["dumped"] == "set"
     assert shown["retry_max"] == 3
 
 
 def test_masking_leaves_what_is_not_secret() -> None:
     """Numbers, flags, null and plain texts stay as they are."""
-    given = {"a": 1, "b": 0.5, "c": True, "d": None, "e": "x", "f": [1, "y"], "token": None}
+    given = {"a": 1, "b": 0.5, "c": True, "d": None, "e": "x", "f": [1, "*"], "token": None}
     assert masked(given) == given
 
 

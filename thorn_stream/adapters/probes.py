@@ -34,9 +34,9 @@ class Probes:
 
     def __init__(
         self,
-        *,
         reasons: Callable[[], Sequence[str]],
         metrics: Callable[[], tuple[bytes, str]],
+        *,
         timeout: float = 5.0,
         max_connections: int = 64,
     ) -> None:

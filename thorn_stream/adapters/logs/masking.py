@@ -18,6 +18,7 @@ _URL: Final = re.compile(
         (?:\#[^\s"'<>]*)?""",
     re.VERBOSE,
 )
+_DUMPED: Final = str(SecretStr("any"))  # what pydantic makes of a secret when it dumps one
 _SECRET_NAME: Final = re.compile(
     r"passw|secret|token|credential|authorization|cookie|jaas|api.?key|(?:^|[._-])key[._-]pem$",
     re.IGNORECASE,
@@ -37,6 +38,8 @@ def masked(value: Any, name: str = "") -> Any:
     """
     if isinstance(value, SecretStr | SecretBytes):
         return "set" if value.get_secret_value() else None
+    if value == _DUMPED:
+        return "set"
     if value is None or isinstance(value, bool):
         return value
     if _SECRET_NAME.search(name):  # before numbers: a password may be one

@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 import structlog
+from pydantic import BaseModel
 from structlog.typing import FilteringBoundLogger, Processor
 
 from thorn_stream.adapters.logs.masking import masked, scrubbed
@@ -79,7 +80,7 @@ def set_up(
     return logger
 
 
-def summary(logger: FilteringBoundLogger, settings: Mapping[str, Any]) -> None:
+def summary(logger: FilteringBoundLogger, settings: BaseModel | Mapping[str, Any]) -> None:
     """One line at start: the version and the settings in force, secrets as `set`."""
     logger.info("starting", version=__version__, settings=masked(settings))
 
