@@ -63,6 +63,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     """
     if path is None and DEFAULT_FILE.is_file():
         path = DEFAULT_FILE
+    if path is not None and not path.exists():
+        raise ConfigurationError(f"{path}: there is no such file: make it, or name another")
     document = read_document(path) if path is not None else Document("", None)
     reading = _Reading(document, Secrets(environ))
     reading.read_file()

@@ -1,0 +1,48 @@
+"""What several commands share: the settings option, and how things are printed."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from thorn_stream.config import Loaded
+
+__all__ = ["ConfigOption", "JsonOption", "load", "print_json", "progress", "say", "warn"]
+
+ConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="Settings; config/thorn.yaml if present."),
+]
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def load(config: Path | None) -> "Loaded":
+    """The settings in force."""
+    from thorn_stream.config import load_settings
+
+    return load_settings(config, os.environ)
+
+
+def say(line: str) -> None:
+    """To standard output, at once: it may be a pipe that somebody reads along."""
+    typer.echo(line)
+
+
+def warn(loaded: "Loaded") -> None:
+    """Tell what is allowed and seldom meant; call it once the subscriber files are read."""
+    for line in loaded.warnings:
+        typer.echo(f"thorn-stream: warning: {line}", err=True)
+
+
+def print_json(data: Any) -> None:
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def progress(text: str) -> None:
+    """Over the last one, on a terminal only."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r{text}", nl=False, err=True)

@@ -1,0 +1,43 @@
+"""`thorn-stream config check`, `show`, `schema`."""
+
+import typer
+
+from thorn_stream.cli.common import ConfigOption, JsonOption, load, print_json, say, warn
+
+__all__ = ["commands"]
+
+commands = typer.Typer(help="Check, show and describe the settings.", rich_markup_mode=None)
+
+
+@commands.command(epilog="Example: thorn-stream config check --config config/dev.yaml")
+def check(config: ConfigOption = None) -> None:
+    """Read settings and subscriber files; name every mistake with its place."""
+    from thorn_stream.ops.match import read_directory
+
+    loaded = load(config)
+    directory = read_directory(loaded)
+    warn(loaded)
+    source = loaded.path or "no file, defaults"
+    count = len(directory)
+    say(f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}")
+
+
+@commands.command(epilog="Example: thorn-stream config show --json")
+def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Print the settings in force, defaults included; secrets as `set`."""
+    from thorn_stream.adapters.files import write_yaml
+    from thorn_stream.config.show import in_force
+
+    shown = in_force(load(config).settings)
+    if as_json:
+        print_json(shown)
+    else:
+        say(write_yaml(shown).rstrip())
+
+
+@commands.command(epilog="Example: thorn-stream config schema > thorn.schema.json")
+def schema() -> None:
+    """Print a JSON Schema of the settings file, for editors."""
+    from thorn_stream.config.show import schema as made
+
+    print_json(made())
