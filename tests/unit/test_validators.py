@@ -242,6 +242,14 @@ def test_the_default_guard_names_the_rule_that_refuses() -> None:
     assert guard.address(ip_address("8.8.8.8")) is None
 
 
+def test_a_scope_id_is_refused_whatever_the_rules_are() -> None:
+    """Without any rule, an address that chooses a network card is refused all the same."""
+    refusal = Guard([]).address(ip_address("2606:4700::1111%eth0"))
+    assert refusal is not None
+    assert refusal.rule == "url"
+    assert Guard([]).address(ip_address("2606:4700::1111")) is None
+
+
 def test_allowed_networks_open_addresses_but_no_ports_and_no_protocols() -> None:
     """`allowed_networks` speaks to `block_internal_ips` alone."""
     guard = Guard.from_names(

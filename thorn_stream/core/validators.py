@@ -244,7 +244,12 @@ class Guard:
         return url
 
     def address(self, address: IPAddress) -> Refusal | None:
-        """Judge one address, as every answer to a look-up is before it is dialled."""
+        """Judge one address, as every answer to a look-up is before it is dialled.
+
+        A scope id is refused whatever the rules are: it chooses a network card of this host.
+        """
+        if isinstance(address, IPv6Address) and address.scope_id is not None:
+            return Refusal("url", f"{address} has a scope id")
         for rule in self._ours:
             reason = rule.address(address)
             if reason is not None:

@@ -1,0 +1,269 @@
+"""One connection to a receiver: a request is written, its answer is read within limits.
+
+A `BufferedProtocol` reading into one buffer that all connections share: what is read is parsed
+before the call returns. (With `Protocol`, uvloop maps and unmaps 256 KiB for each read.)
+
+An answer is whole when its head and body are. Of an answer whose head is complete the status
+counts, whatever becomes of the body in time; only a body that comes too late makes a timeout of
+what is not 2xx.
+"""
+
+import asyncio
+import time
+from typing import Any, Final, Protocol, cast
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpResponseParser,
+)
+
+from thorn_stream.adapters.http.failures import Failure, failure_of
+from thorn_stream.adapters.http.targets import Origin
+from thorn_stream.core.deliveries import Attempt, Kind, Outcome
+
+__all__ = ["LONGEST_RESPONSE", "Connection", "KeepingConnection", "Owner"]
+
+LONGEST_RESPONSE: Final = 65536
+"""Bytes read of one response, head included; then the connection is closed."""
+
+_MOST_INFORMATIONAL: Final = 16
+_LONGEST_KEPT: Final = 1024
+_LONGEST_RETRY_AFTER: Final = 128
+
+_monotonic = time.monotonic
+
+
+class Owner(Protocol):
+    """The pool, as a connection sees it."""
+
+    buffer: memoryview
+
+    def made(self, connection: "Connection") -> None:
+        """It is open."""
+
+    def freed(self, connection: "Connection", now: float, *, reusable: bool) -> None:
+        """Its exchange is over, by the present moment `now`."""
+
+    def replay(self, connection: "Connection", attempt: Attempt) -> None:
+        """It died of age before it answered anything: the request may be made once more."""
+
+    def drop(self, connection: "Connection") -> None:
+        """It said something unasked while it was idle."""
+
+    def closed(self, connection: "Connection") -> None:
+        """Its socket is gone."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """`expires`, `deadline`, `started` and `idle_since` are moments of `time.monotonic`.
+
+    `gone` says why it ended, when nobody was told by an Outcome.
+    """
+
+    __slots__ = (
+        "_done",
+        "_informational",
+        "_owner",
+        "_parser",
+        "_received",
+        "_retry_after",
+        "_reusable",
+        "_status",
+        "_transport",
+        "_used",
+        "address",
+        "attempt",
+        "deadline",
+        "expires",
+        "gone",
+        "idle_since",
+        "origin",
+        "started",
+    )
+
+    def __init__(self, owner: Owner, origin: Origin, address: str, lifetime: float) -> None:
+        self.origin = origin
+        self.address = address
+        self.attempt: Attempt | None = None
+        self.gone: Failure | None = None
+        self.started = self.deadline = self.idle_since = 0.0
+        self.expires = _monotonic() + lifetime
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        # Any: set to None at the end; no check of that is paid for at each read.
+        self._parser: Any = HttpResponseParser(self)
+        self._used = False
+        self._forget_answer()
+
+    def _forget_answer(self) -> None:
+        self._received = 0
+        self._informational = 0
+        self._status = 0
+        self._retry_after: bytes | None = None
+        self._done = False
+        self._reusable = False
+
+    # --- what the pool does --------------------------------------------------------------------
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open; one that closes is not, a moment before the loop says so."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing()
+
+    def begin(self, attempt: Attempt, request: bytes, started: float, deadline: float) -> None:
+        """Write a request; the connection is busy until it says `freed`, `replay` or `closed`."""
+        self.attempt = attempt
+        self.started = started
+        self.deadline = deadline
+        if self._used:
+            self._forget_answer()
+        assert self._transport is not None
+        self._transport.write(request)
+
+    def overdue(self) -> None:
+        """End the exchange: its time is over."""
+        if 200 <= self._status < 300:
+            self._settle(Kind.OK, "")
+        else:
+            self._settle(Kind.TIMEOUT, "body" if self._status else "")
+
+    def stopped(self) -> None:
+        """End the exchange: the transport stops."""
+        self._settle(Kind.CONNECT, "stopped")
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what the loop tells -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._owner.made(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- the protocol's signature
+        received = self._received
+        if received:
+            return self._owner.buffer[: LONGEST_RESPONSE - received]
+        return self._owner.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.attempt is None:
+            self.gone = Kind.PROTOCOL, "spoke unasked"
+            self._owner.drop(self)
+            return
+        self._received += nbytes
+        try:
+            self._parser.feed_data(self._owner.buffer[:nbytes])
+        except HttpParserUpgrade:
+            self._broken("switches protocols unasked")
+        except HttpParserCallbackError as error:
+            self._broken(str(error.__context__))
+        except HttpParserError:
+            self._broken("not HTTP/1.1")
+        else:
+            if self._done:
+                self._used = True
+                self._settle(*self._verdict(), reusable=self._reusable)
+            elif self._received >= LONGEST_RESPONSE:
+                self._broken("head too long")
+
+    def eof_received(self) -> None:
+        """Nothing more comes; returning None lets the loop close the connection."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        attempt = self.attempt
+        if attempt is None:
+            self.gone = self.gone or failure_of(exc)
+        elif self._status:
+            self._settle(*self._verdict())
+        elif self._received:
+            kind, detail = failure_of(exc)
+            self._settle(*((Kind.PROTOCOL, "head cut short") if exc is None else (kind, detail)))
+        elif self._used:
+            self.attempt = None
+            self._owner.replay(self, attempt)
+        else:
+            self._settle(*failure_of(exc))
+        self._transport = None
+        self._parser = None  # it holds methods of this object: a circle less to collect
+        self._owner.closed(self)
+
+    # --- what the parser tells -----------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._done:
+            raise ValueError("an answer nobody asked for")
+        self._retry_after = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) == 11 and name.lower() == b"retry-after":
+            self._retry_after = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._status = status
+            return
+        self._informational += 1
+        if status < 100:
+            raise ValueError("not a status")
+        if self._informational > _MOST_INFORMATIONAL:
+            raise ValueError("too many 1xx")
+
+    def on_message_complete(self) -> None:
+        if self._status:
+            self._done = True
+            self._reusable = self._parser.should_keep_alive()
+
+    # --- how it ends ---------------------------------------------------------------------------
+
+    def _verdict(self) -> Failure:
+        return (Kind.OK, "") if 200 <= self._status < 300 else (Kind.STATUS, "")
+
+    def _broken(self, detail: str) -> None:
+        """What was read is no HTTP, or too much of it; a status that is known still counts."""
+        self._settle(*(self._verdict() if self._status else (Kind.PROTOCOL, detail)))
+
+    def _settle(self, kind: Kind, detail: str, *, reusable: bool = False) -> None:
+        """Give the connection back first, so that whoever is told can use it at once."""
+        attempt = self.attempt
+        assert attempt is not None
+        self.attempt = None
+        now = _monotonic()
+        asked = self._retry_after
+        outcome = Outcome(
+            kind,
+            self._status or None,
+            detail,
+            None if asked is None else asked[:_LONGEST_RETRY_AFTER].decode("latin-1"),
+            now - self.started,
+            self.address,
+            self._kept(),
+        )
+        self._owner.freed(self, now, reusable=reusable and attempt.keep_alive)
+        attempt.ended(attempt, outcome)
+
+    def _kept(self) -> bytes | None:
+        return None
+
+
+class KeepingConnection(Connection):
+    """Keeps the beginning of each response body; only one that wants it pays for `on_body`."""
+
+    __slots__ = ("_body",)
+
+    def _forget_answer(self) -> None:
+        super()._forget_answer()
+        self._body = b""
+
+    def on_body(self, body: bytes) -> None:
+        room = _LONGEST_KEPT - len(self._body)
+        if room > 0:
+            self._body += body[:room]
+
+    def _kept(self) -> bytes | None:
+        return self._body if self._status else None
