@@ -45,6 +45,7 @@ class Api(Section):
         (SecretStr("env:THORN_API_TOKEN"),),
         description="Bearer tokens that are let in, usually env:NAME or file:PATH; several for "
         "rotation. Looked up only when the API is enabled.",
+        json_schema_extra={"default": ["env:THORN_API_TOKEN"]},
     )
 
 

@@ -1,13 +1,12 @@
-"""YAML and JSON files, secrets looked up in files and the environment, subscribers from files.
+"""YAML and JSON files, read with the line of every key.
 
 YAML is read by the core schema of YAML 1.2: `true` and `false` alone are booleans, so that
 `NO`, `on` and `12:30` stay the text they look like. A key that is there twice is refused.
 """
 
-import glob
 import json
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,20 +14,10 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from thorn_stream.core.errors import ConfigurationError
-from thorn_stream.core.subscribers import Subscriber
 
-__all__ = [
-    "Document",
-    "FileSubscribers",
-    "Secrets",
-    "dotted",
-    "located",
-    "read_document",
-    "write_yaml",
-]
+__all__ = ["Document", "dotted", "located", "read_document", "why", "write_yaml"]
 
 Route: TypeAlias = tuple[str | int, ...]
-Parse: TypeAlias = Callable[[object, str, Callable[[str], str]], Sequence[Subscriber]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +61,13 @@ def read_document(path: Path, place: str | None = None) -> Document:
         msg = f"{place}:{line}: is not UTF-8: save the file as UTF-8"
         raise ConfigurationError(msg) from None
     except OSError as error:
-        msg = f"{place}: cannot be read: {_why(error)}"
+        msg = f"{place}: cannot be read: {why(error)}"
         raise ConfigurationError(msg) from None
     return _json(text, place) if path.suffix == ".json" else _yaml(text, place)
 
 
-def _why(error: OSError) -> str:
+def why(error: OSError) -> str:
+    """The system's words, without the path."""
     return (error.strerror or str(error)).lower()
 
 
@@ -97,8 +87,8 @@ def _json(text: str, place: str) -> Document:
         msg = f"{place}:{error.lineno}: is not JSON: {error.msg} (column {error.colno})"
         raise ConfigurationError(msg) from None
     except (RecursionError, ValueError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        msg = f"{place}: is not usable JSON: {why}"
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        msg = f"{place}: is not usable JSON: {reason}"
         raise ConfigurationError(msg) from None
 
 
@@ -195,109 +185,9 @@ class _Builder:
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         return {"bool": text.lower() == "true", "null": None}.get(kind, text)
 
-    def _refuse(self, node: yaml.Node, why: str) -> None:
-        msg = f"{self._place}:{node.start_mark.line + 1}: {why}"
+    def _refuse(self, node: yaml.Node, reason: str) -> None:
+        msg = f"{self._place}:{node.start_mark.line + 1}: {reason}"
         raise ConfigurationError(msg)
-
-
-class Secrets:
-    """Looks up `env:NAME` and `file:PATH`; any other text is the secret itself.
-
-    `named` are the variables that were asked for. Called with what stands in a settings or
-    subscriber file; raises ConfigurationError, whose text never holds a secret.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.named: set[str] = set()
-        self._environ = environ
-
-    def __call__(self, text: str) -> str:
-        if text.startswith("env:"):
-            return self._variable(text.removeprefix("env:").strip())
-        if text.startswith("file:"):
-            return self._file(text.removeprefix("file:").strip())
-        return text
-
-    def _variable(self, name: str) -> str:
-        self.named.add(name)
-        value = self._environ.get(name)
-        if not value:
-            state = "not set" if value is None else "empty"
-            msg = f"the environment variable {name} is {state}: set it, or change env:{name}"
-            raise ConfigurationError(msg)
-        return value
-
-    def _file(self, name: str) -> str:
-        try:
-            secret = Path(name).read_text(encoding="utf-8").rstrip("\r\n")
-        except UnicodeDecodeError:
-            msg = f"the file {name} is not UTF-8 text"
-            raise ConfigurationError(msg) from None
-        except (OSError, ValueError) as error:
-            why = _why(error) if isinstance(error, OSError) else "is no path"
-            msg = f"the file {name} cannot be read ({why}): make it, or change file:{name}"
-            raise ConfigurationError(msg) from None
-        if not secret:
-            msg = f"the file {name} is empty: write the secret into it"
-            raise ConfigurationError(msg)
-        return secret
-
-
-class FileSubscribers:
-    """Subscribers from every file that a glob matches, in the order of their names.
-
-    `parse` is the core's reader of one file's data. A glob without a wildcard names a file that
-    must exist.
-    """
-
-    name = "file"
-
-    def __init__(self, globs: Sequence[str], resolve: Callable[[str], str], parse: Parse) -> None:
-        self._globs = tuple(globs)
-        self._resolve = resolve
-        self._parse = parse
-
-    def paths(self) -> list[Path]:
-        """The files that are there now."""
-        found = {name for pattern in self._globs for name in self._matching(pattern)}
-        return [Path(name) for name in sorted(found)]
-
-    @staticmethod
-    def _matching(pattern: str) -> list[str]:
-        if glob.has_magic(pattern):
-            # Path.glob takes no absolute patterns
-            names = glob.glob(pattern, recursive=True)  # noqa: PTH207
-            return [name for name in names if Path(name).is_file()]
-        return [pattern]
-
-    def sources(self) -> list[tuple[str, Sequence[Subscriber]]]:
-        """`file:PATH` and what it holds, for each file.
-
-        Raises ConfigurationError naming every mistake and its place.
-        """
-        found: list[tuple[str, Sequence[Subscriber]]] = []
-        wrong: list[str] = []
-        for path in self.paths():
-            try:
-                found.append((f"file:{path}", self._read(path)))
-            except ConfigurationError as error:
-                wrong.append(str(error))
-        if wrong:
-            raise ConfigurationError("\n".join(wrong))
-        return found
-
-    def load(self) -> Sequence[Subscriber]:
-        """All of them. Raises ConfigurationError naming every mistake and its place."""
-        return [one for _, subscribers in self.sources() for one in subscribers]
-
-    def _read(self, path: Path) -> Sequence[Subscriber]:
-        document = read_document(path)
-        if document.data is None:
-            return ()
-        try:
-            return self._parse(document.data, document.place, self._resolve)
-        except ConfigurationError as error:
-            raise ConfigurationError(located(str(error), document)) from None
 
 
 def dotted(route: Sequence[str | int]) -> str:
