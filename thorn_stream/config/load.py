@@ -115,7 +115,8 @@ class _Reading:
         if isinstance(value, dict) and route != ("subscribers",):
             for key, inner in value.items():
                 spelt = normal(key) if route == ("kafka",) else key
-                self.place(name, (*route, spelt), inner)
+                deeper = (*route, spelt)
+                self.place(f"{name.partition(': ')[0]}: {dotted(deeper)}", deeper, inner)
             return
         at = self.data
         for part in route[:-1]:
@@ -194,6 +195,8 @@ class _Reading:
             return Settings.model_validate(given, context=COLLECTING)
         except ValidationError as error:
             for one in error.errors(include_url=False):
+                if one["type"] == "too_short" and one["input"]:
+                    continue  # pydantic counts the items that are right; the others are told
                 route = _setting(one["loc"])
                 if one["type"] == "extra_forbidden":
                     self.mistake(route, unknown_key(route))

@@ -33,8 +33,8 @@ _TEXTS: Final = {
     "greater_than_equal": "must be at least {ge:g}",
     "less_than": "must be less than {lt:g}",
     "less_than_equal": "must be at most {le:g}",
-    "too_short": "must have at least {min_length}",
-    "too_long": "must have at most {max_length}",
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} items",
     "literal_error": "must be one of {expected}",
 }
 _LONGEST_SHOWN: Final = 40
