@@ -4,10 +4,11 @@ The record is written, acknowledged by every replica, and only then is the Deliv
 refused one is written again until Kafka has it: the partition waits, nothing is passed over.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from heapq import heappop, heappush
+from itertools import count
+from typing import Final, NamedTuple
 
 from thorn_stream.core import handover
 from thorn_stream.core.deliveries import Dead, Reason, Retry
@@ -21,6 +22,23 @@ __all__ = ["Settler", "Topics"]
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
+_LONGEST_KEY: Final = 128
+_LEFT_OUT: Final = "larger than Kafka takes, left out here"
+_BARE: Final = frozenset(
+    {
+        "thorn-attempt",
+        "thorn-delivery",
+        "thorn-due",
+        "thorn-error",
+        "thorn-first",
+        "thorn-id",
+        "thorn-origin",
+        "thorn-reason",
+        "thorn-subscriber",
+        "thorn-timestamp",
+    }
+)
+"""Headers of ours that are short, whatever the event was: what a dead letter cannot do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,14 @@ class Topics:
 
     dead: str
     retry: Callable[[float], str]
+
+
+class _Stub(NamedTuple):
+    """The dead letter, without a body, in place of a record that Kafka will never take."""
+
+    reason: Reason
+    key: bytes | None
+    headers: Headers
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +68,9 @@ class _HandOver:
     headers: Headers
     entry: Entry
     acknowledged: Callable[[], None]
-    stub: Callable[[], Headers]
+    instead: Callable[[], "_Stub"]
     failures: int = field(default=0)
+    bare: bool = field(default=False)
 
 
 class Settler:
@@ -55,7 +82,9 @@ class Settler:
         self._tiers = context.tiers
         self._clock = context.clock
         self._observer = context.observer
-        self.failing = 0  # hand-overs that were refused and wait to be written again
+        self._refused: list[tuple[float, int, _HandOver]] = []  # by when they are written again
+        self._order = count()
+        self.failing = 0  # hand-overs that were refused and are not yet in Kafka
         self.last_error: str | None = None
 
     def retry(self, held: Held, settlement: Retry, entry: Entry) -> None:
@@ -82,23 +111,27 @@ class Settler:
                 headers=handover.dead_letter_headers(held, reason),
                 entry=entry,
                 acknowledged=lambda: self._observer.dead(reason),
-                stub=lambda: handover.dead_letter_headers(held, Reason.TOO_LARGE),
+                instead=lambda: _too_large(held),
             )
         )
 
     def undecodable(self, record: Record, why: str, entry: Entry) -> None:
         """The Record itself, its bytes whole, under its own key."""
-        made = handover.undecodable_headers(record, why)
+
+        def instead() -> _Stub:
+            made = handover.undecodable_headers(record, f"{_LEFT_OUT}; {why}")
+            return _Stub(Reason.UNDECODABLE, record.key, made)
+
         self._begin(
             _HandOver(
                 kind="dead",
                 topic=self._topics.dead,
                 key=record.key,
                 value=record.value,
-                headers=made,
+                headers=handover.undecodable_headers(record, why),
                 entry=entry,
                 acknowledged=lambda: self._observer.dead(Reason.UNDECODABLE),
-                stub=lambda: made,
+                instead=instead,
             )
         )
 
@@ -112,9 +145,22 @@ class Settler:
                 headers=handover.headers(held),
                 entry=entry,
                 acknowledged=lambda: None,
-                stub=lambda: handover.dead_letter_headers(held, Reason.TOO_LARGE),
+                instead=lambda: _too_large(held),
             )
         )
+
+    def tick(self) -> None:
+        """Write again what was refused, when its pause is over."""
+        refused = self._refused
+        if not refused:
+            return
+        now = self._clock.monotonic()
+        while refused and refused[0][0] <= now:
+            _, _, it = heappop(refused)
+            if it.entry.ledger.closed:
+                self._forget(it)
+            else:
+                self._write(it)
 
     def _begin(self, it: _HandOver) -> None:
         it.entry.ledger.busy += 1
@@ -125,30 +171,52 @@ class Settler:
 
     def _answered(self, it: _HandOver, failed: SendFailed | None) -> None:
         self._observer.handed_over(it.kind, failed.error if failed else None)
-        if it.failures:
-            self.failing -= 1
         if failed is None:
-            self.last_error = None if not self.failing else self.last_error
-            it.acknowledged()
-            it.entry.ledger.busy -= 1
-            it.entry.release()
+            self._done(it)
         elif it.entry.ledger.closed:
-            it.entry.ledger.busy -= 1  # the next owner of the partition repeats it
-        elif failed.too_large and it.value is not None:
-            self._without_body(it)
+            self._forget(it)
+        elif failed.too_large and not it.bare:
+            self._smaller(it)
         else:
             self._again(it, failed)
 
-    def _without_body(self, it: _HandOver) -> None:
-        """Kafka will never take it: a dead letter that says where the event stands."""
-        it.kind, it.topic, it.value, it.failures = "dead", self._topics.dead, None, 0
-        it.headers = it.stub()
-        it.acknowledged = lambda: self._observer.dead(Reason.TOO_LARGE)
+    def _done(self, it: _HandOver) -> None:
+        self._forget(it)
+        it.entry.release()
+        it.acknowledged()
+
+    def _forget(self, it: _HandOver) -> None:
+        """Written, or of a partition that has gone: its next owner repeats what was not."""
+        it.entry.ledger.busy -= 1
+        if it.failures:
+            self.failing -= 1
+            self.last_error = self.last_error if self.failing else None
+
+    def _smaller(self, it: _HandOver) -> None:
+        """Kafka will never take it: a dead letter that says where the event stands.
+
+        Without its body first, then without all that the event brought along.
+        """
+        it.bare = it.value is None
+        stub = it.instead()
+        it.key, it.headers = stub.key, stub.headers
+        if it.bare:
+            it.key = it.key if it.key is not None and len(it.key) <= _LONGEST_KEY else None
+            it.headers = [pair for pair in it.headers if pair[0] in _BARE]
+        it.kind, it.topic, it.value = "dead", self._topics.dead, None
+        it.acknowledged = lambda: self._observer.dead(stub.reason)
         self._write(it)
 
     def _again(self, it: _HandOver, failed: SendFailed) -> None:
         pause = min(_FIRST_PAUSE * 2**it.failures, _LONGEST_PAUSE)
+        if not it.failures:
+            self.failing += 1
         it.failures = min(it.failures + 1, 16)
-        self.failing += 1
         self.last_error = failed.error
-        asyncio.get_running_loop().call_later(pause, self._write, it)
+        again_at = self._clock.monotonic() + pause
+        heappush(self._refused, (again_at, next(self._order), it))
+
+
+def _too_large(held: Held) -> _Stub:
+    made = handover.dead_letter_headers(held, Reason.TOO_LARGE)
+    return _Stub(Reason.TOO_LARGE, held.subscriber.encode(), made)
