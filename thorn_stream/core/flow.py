@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["HOLD_FOR", "Choice", "Limits", "choose", "should_pause", "should_resume"]
+__all__ = ["HOLD_FOR", "Choice", "Limits", "choose", "is_crowded", "should_pause", "should_resume"]
 
 HOLD_FOR: Final = 0.05
 """Seconds a full Lane may hold back intake. A Lane of 1,000 that empties faster than that takes
@@ -53,6 +53,11 @@ def choose(queued: int, lane_size: int, head_waited: float, *, has_room: bool) -
 def should_pause(depth: int, held: int, limits: Limits) -> bool:
     """A partition is read no further when its window or its look-ahead is full."""
     return depth >= limits.window or held >= limits.lookahead
+
+
+def is_crowded(depth: int, window: int) -> bool:
+    """From three quarters of a partition's window on, what waits in Lanes is parked at once."""
+    return depth * 4 >= window * 3
 
 
 def should_resume(depth: int, held: int, limits: Limits) -> bool:

@@ -49,6 +49,11 @@ class Dispatcher:
         self._observer = context.observer
         self._dice = context.dice
 
+    def use(self, directory: Directory) -> None:
+        """From now on these are the Subscribers; Lanes that nobody needs any more are let go."""
+        self.directory = directory
+        self.lanes.keep({subscriber.id for subscriber in directory})
+
     # --- the straight way ----------------------------------------------------------------------
 
     def consume(self, record: Record, entry: Entry) -> int:
@@ -92,17 +97,19 @@ class Dispatcher:
         delivery = attempt.delivery
         delivery.attempts += 1
         entry = delivery.entry
-        if entry.ledger.closed:
-            self._observer.late_outcome()
-        else:
-            self.settle(delivery, outcome)
-        entry.ledger.busy -= 1
-        self.lanes.freed(delivery)
+        try:
+            if entry.ledger.closed:
+                self._observer.late_outcome()
+            else:
+                self.settle(delivery, outcome)
+        finally:  # its place is free, whatever went wrong in settling
+            entry.ledger.busy -= 1
+            self.lanes.freed(delivery)
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Classify what came back, and let go of the Delivery or hand it over."""
         now = self._clock.wall()
-        policy = self.lanes.lane(delivery.subscriber).settings.policy
+        policy = self.lanes.policy(delivery)
         decided = settlement(outcome, policy, delivery.attempts, now, self._dice(), self._tiers)
         self._observer.attempted(delivery, outcome, decided)
         self._observer.settled(decided)
@@ -139,9 +146,10 @@ class Dispatcher:
         )
 
     def tick(self) -> None:
-        """Park what has waited too long in its Lane."""
+        """Park what has waited too long in its Lane; write again what Kafka has refused."""
         for delivery in self.lanes.overdue():
             self.park(delivery, "lane")
+        self.settler.tick()
 
     def undecodable(self, record: Record, why: str, entry: Entry) -> None:
         """Into the dead-letter topic with its bytes whole; the partition goes on."""
@@ -181,11 +189,11 @@ class Dispatcher:
         grace = self._limits.unknown_grace
         if held.unknown_since is None:
             held.unknown_since = now
-        remaining = held.unknown_since / 1000 + grace - now / 1000
+        remaining = held.unknown_since + int(1000 * grace) - now
         if remaining <= 0:
             decided = Dead(Reason.UNSUBSCRIBED)
             self._observer.settled(decided)
             self.settler.dead(held, decided, entry)
             return
-        held.due = now + int(1000 * min(remaining, max(grace / 10, self._tiers.smallest)))
+        held.due = now + min(remaining, int(1000 * max(grace / 10, self._tiers.smallest)))
         self.settler.wait_on(held, entry)

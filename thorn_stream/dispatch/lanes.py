@@ -4,11 +4,13 @@ A Lane sends at once while it has room, queues up to its size, and beyond that s
 offers: a short burst on a fast receiver holds intake back for a moment, anything else is parked.
 """
 
+import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from typing import Final
 
-from thorn_stream.core.deliveries import Attempt, Delivery, Outcome
-from thorn_stream.core.flow import HOLD_FOR, Choice, choose
+from thorn_stream.core.deliveries import Attempt, Delivery, Kind, Outcome
+from thorn_stream.core.flow import HOLD_FOR, Choice, choose, is_crowded
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy
 from thorn_stream.core.subscribers import Subscriber
@@ -16,6 +18,8 @@ from thorn_stream.dispatch.context import Context
 from thorn_stream.ports import Transport
 
 __all__ = ["Lane", "LaneSettings", "Lanes"]
+
+_UNMADE: Final = "the request could not be made"
 
 
 class LaneSettings:
@@ -81,6 +85,7 @@ class Lanes:
         self._prepare = prepare
         self._ended = ended
         self._lanes: dict[str, Lane] = {}
+        self._queued: set[Lane] = set()  # those with a queue: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
         self.in_flight = 0
@@ -96,10 +101,21 @@ class Lanes:
             lane = Lane(subscriber, settings, self._transport.target(subscriber))
             self._lanes[subscriber.id] = lane
         elif lane.subscriber is not subscriber:
-            lane.settings = self._prepare(subscriber)
-            lane.target = self._transport.target(subscriber)
+            if lane.subscriber != subscriber:  # else only read again: its connections are kept
+                lane.settings = self._prepare(subscriber)
+                lane.target = self._transport.target(subscriber)
             lane.subscriber = subscriber
         return lane
+
+    def policy(self, delivery: Delivery) -> RetryPolicy:
+        """The policy in force, of a Delivery that was sent: it may have changed in the meantime."""
+        return self._lanes[delivery.subscriber.id].settings.policy
+
+    def keep(self, known: Container[str]) -> None:
+        """Let go of the idle Lanes of Subscribers that are not known any more."""
+        for name, lane in list(self._lanes.items()):
+            if name not in known and not lane.in_flight and not lane.queue:
+                del self._lanes[name]
 
     def offer(self, delivery: Delivery) -> bool:
         """Send or queue it; False when it has to be parked."""
@@ -118,7 +134,10 @@ class Lanes:
             lane.queue = deque()
         delivery.queued_at = now
         lane.queue.append(delivery)
+        self._queued.add(lane)
         self._queue_up(lane)
+        if room:  # there may be more of it than when the others were queued
+            self._take_turns()
         return True
 
     def freed(self, delivery: Delivery) -> None:
@@ -146,20 +165,33 @@ class Lanes:
         return bool(self._holding)
 
     def overdue(self) -> list[Delivery]:
-        """Take out what has waited longer than `lane_wait_max`, and what need not be sent."""
+        """Take out what has waited too long in its Lane, or holds a crowded partition back.
+
+        What is of a partition that is about to go is forgotten: it was not begun.
+        """
         oldest = self._clock.monotonic() - self._limits.lane_wait_max
         taken: list[Delivery] = []
-        for lane in self._lanes.values():
+        for lane in list(self._queued):
             queue = lane.queue
-            while queue and (queue[0].queued_at < oldest or queue[0].entry.ledger.draining):
-                taken.append(queue.popleft())
+            while queue:
+                head = queue[0]
+                ledger = head.entry.ledger
+                if ledger.draining:
+                    queue.popleft()
+                elif head.queued_at < oldest or is_crowded(ledger.depth, ledger.window):
+                    taken.append(queue.popleft())
+                else:
+                    break
+            if not queue:
+                self._queued.discard(lane)
         return taken
 
     def abandon(self) -> None:
         """Forget all that is queued; nothing of it was begun, so the next owner repeats it."""
-        for lane in self._lanes.values():
+        for lane in self._queued:
             if lane.queue:
                 lane.queue.clear()
+        self._queued.clear()
 
     def _queue_up(self, lane: Lane) -> None:
         if not lane.in_turn and lane.has_room:
@@ -185,20 +217,25 @@ class Lanes:
         if delivery.first is None:
             delivery.first = wall
         settings = lane.settings
-        headers, body = settings.requests.build(
-            delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
+        attempt = Attempt(
+            delivery,
+            lane.target,
+            b"",
+            b"",
+            settings.timeout,
+            settings.keep_alive,
+            self._ended,
         )
         lane.in_flight += 1
         self.in_flight += 1
         delivery.entry.ledger.busy += 1
-        self._transport.send(
-            Attempt(
-                delivery,
-                lane.target,
-                headers,
-                body,
-                settings.timeout,
-                settings.keep_alive,
-                self._ended,
+        try:
+            attempt.headers, attempt.body = settings.requests.build(
+                delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
             )
-        )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the Delivery is accounted for
+            detail = f"{_UNMADE}: {type(error).__name__}"
+            outcome = Outcome(Kind.PROTOCOL, detail=detail)
+            asyncio.get_running_loop().call_soon(self._ended, attempt, outcome)
+            return
+        self._transport.send(attempt)
