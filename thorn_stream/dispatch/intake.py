@@ -6,7 +6,7 @@ commits; and follows the group as partitions come and go.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
 from thorn_stream.core.flow import should_pause, should_resume
@@ -34,6 +34,7 @@ _PAUSE: Final = 0.002
 """Seconds until intake that was held back looks again."""
 _REVOKE_WITHIN: Final = 1.8
 _ANSWER_WITHIN: Final = 30.0
+_WHEN_STOPPING: Final = 0.2
 
 
 class Intake:
@@ -68,7 +69,8 @@ class Intake:
         self._tally = Tally()
         self._given_back = Tally()
         self._paused: set[Partition] = set()
-        self._revoking: list[tuple[Revoked, float]] = []
+        self._revoking: list[tuple[Revoked, list[Ledger], float]] = []
+        self._asked: dict[Partition, tuple[Ledger, int]] = {}  # of the commit under way
         self._commit_sent: float | None = None
         self._unanswered_since: float | None = None
         self._committed_at = 0.0
@@ -133,58 +135,97 @@ class Intake:
             self._tally.records += 1
             self._tally.size += size
             return 0
-        begun = self._take(record, entry)
+        try:
+            begun = self._take(record, entry)
+        except Exception as error:  # noqa: BLE001 - others go on; this one is never committed
+            self._broken(record, error)
+            begun = 0
         if should_pause(ledger.depth, ledger.held, self._limits):
             self._pause(ledger.partition)
         return begun
+
+    def _broken(self, record: Record, error: Exception) -> None:
+        """A fault of ours: the Record stays open, so nothing is lost; and it is said."""
+        what = type(error).__name__
+        text = f"{record.origin}: {what}, a fault in thorn_stream: see the log, report it, restart"
+        self._trouble(Trouble("fault", text))
+        loop = asyncio.get_running_loop()
+        loop.call_exception_handler({"message": f"taking {record.origin}", "exception": error})
 
     # --- whose partitions ----------------------------------------------------------------------
 
     def _assigned(self, positions: Mapping[Partition, Position]) -> None:
         self.joined = True
+        self._drop_from_backlog(positions)
         for partition, position in positions.items():
-            self._forget(partition)
+            self._forget(self.ledgers.get(partition))
             self.ledgers[partition] = Ledger(
                 partition, position.offset, self._limits.window, self._tally
             )
+        if not self.taking:
+            self._paused.update(positions)
+            self._source.pause(list(positions))
         self._observer.assigned(self.group, list(positions))
 
     def _revoked(self, event: Revoked) -> None:
         """Begin nothing new for these; answer when what is under way has ended, or time is up."""
-        for partition in event.partitions:
-            if (ledger := self.ledgers.get(partition)) is not None:
-                ledger.drain()
+        self._drop_from_backlog(set(event.partitions))
+        ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
+        for ledger in ours:
+            ledger.drain()
         deadline = self._context.clock.monotonic() + _REVOKE_WITHIN
-        self._revoking.append((event, deadline))
+        self._revoking.append((event, ours, deadline))
         self._answer_revocations()
 
     def _answer_revocations(self) -> None:
+        """Speaks of the Ledgers that were ours then: the partition may be ours again already."""
         now = self._context.clock.monotonic()
         waiting = []
-        for event, deadline in self._revoking:
-            ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
-            if any(ledger.busy for ledger in ours) and now < deadline:
-                waiting.append((event, deadline))
+        for event, ours, deadline in self._revoking:
+            if any(ledger.busy and not ledger.closed for ledger in ours) and now < deadline:
+                waiting.append((event, ours, deadline))
                 continue
             last = {ledger.partition: at for ledger in ours if (at := ledger.to_commit())}
-            for partition in event.partitions:
-                self._forget(partition)
+            for ledger in ours:
+                self._forget(ledger)
             event.answer(last)
             self.forgot()
             self._observer.unassigned(self.group, event.partitions, lost=False)
         self._revoking = waiting
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
+        self._drop_from_backlog(set(partitions))
         for partition in partitions:
-            self._forget(partition)
+            self._forget(self.ledgers.get(partition))
         self.forgot()
         self._observer.unassigned(self.group, partitions, lost=True)
 
-    def _forget(self, partition: Partition) -> None:
-        ledger = self.ledgers.pop(partition, None)
-        if ledger is not None:
-            ledger.close()
-        self._paused.discard(partition)
+    def _forget(self, ledger: Ledger | None) -> None:
+        if ledger is None or ledger.closed:
+            return
+        ledger.close()
+        partition = ledger.partition
+        if self.ledgers.get(partition) is ledger:
+            del self.ledgers[partition]
+            self._paused.discard(partition)
+        if partition in self._asked and self._asked[partition][0] is ledger:
+            del self._asked[partition]
+            self._commit_is_over()
+
+    def _drop_from_backlog(self, partitions: Container[Partition]) -> None:
+        """What was read in an assignment must never enter the Ledger of the next one.
+
+        It would look as if the offsets before it, which are read again, had been skipped.
+        """
+        kept: deque[Record] = deque()
+        for record in self._backlog:
+            if Partition(record.topic, record.partition) in partitions:
+                self._entered_bytes += record.size
+                self._tally.records += 1
+                self._tally.size += record.size
+            else:
+                kept.append(record)
+        self._backlog = kept
 
     # --- pauses --------------------------------------------------------------------------------
 
@@ -199,7 +240,8 @@ class Intake:
         free = [
             p
             for p in self._paused
-            if should_resume(self.ledgers[p].depth, self.ledgers[p].held, self._limits)
+            if not (ledger := self.ledgers[p]).draining
+            and should_resume(ledger.depth, ledger.held, self._limits)
         ]
         if free:
             self._paused.difference_update(free)
@@ -213,7 +255,10 @@ class Intake:
         if self._commit_sent is not None and now < self._commit_sent + _ANSWER_WITHIN:
             return
         settled = self._tally.records - self._committed_records
-        by_time = now >= self._committed_at + self._limits.commit_interval
+        interval = self._limits.commit_interval
+        if not self.taking:  # nobody is to wait for the end longer than for an answer
+            interval = min(interval, _WHEN_STOPPING)
+        by_time = now >= self._committed_at + interval
         if not (force or by_time or settled >= self._limits.commit_count):
             return
         self._committed_at = now
@@ -221,20 +266,28 @@ class Intake:
         moved = {p: at for p, ledger in self.ledgers.items() if (at := ledger.to_commit())}
         if moved:
             self._commit_sent = now
+            self._asked = {p: (self.ledgers[p], at.offset) for p, at in moved.items()}
             if self._unanswered_since is None:
                 self._unanswered_since = now
             self._source.commit(moved)
 
     def _answered(self, event: Committed) -> None:
-        self._commit_sent = self._unanswered_since = None
+        """One commit may be answered in several parts, or after another has replaced it."""
         refused: str | None = None
         for partition, position in event.positions.items():
             error = event.errors.get(partition)
             refused = refused or error
-            ledger = self.ledgers.get(partition)
-            if error is None and ledger is not None:
-                ledger.answered(position.offset)
+            ledger, offset = self._asked.get(partition, (None, -1))
+            if ledger is not None and offset == position.offset:
+                del self._asked[partition]
+                if error is None:
+                    ledger.answered(offset)
+        self._commit_is_over()
         self._observer.committed(self.group, refused)
+
+    def _commit_is_over(self) -> None:
+        if not self._asked:
+            self._commit_sent = self._unanswered_since = None
 
     # --- as time goes by -----------------------------------------------------------------------
 
