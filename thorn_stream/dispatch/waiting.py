@@ -41,8 +41,10 @@ class Waiting:
             self._dispatcher.undecodable(record, held.why, entry)
             return 0
         entry.ledger.held += 1
-        round_ends = self._clock.wall() + int(1000 * self._tier_of[record.topic])
-        heappush(self._heap, (min(held.due, round_ends), next(self._order), held, entry))
+        due = held.due
+        if (tier := self._tier_of.get(record.topic)) is not None:
+            due = min(due, self._clock.wall() + int(1000 * tier))
+        heappush(self._heap, (due, next(self._order), held, entry))
         return 1
 
     def purge(self) -> None:
