@@ -1,0 +1,60 @@
+"""When something is sent, queued, held back or parked; when a partition is paused."""
+
+import pytest
+
+from thorn_stream.core.flow import (
+    HOLD_FOR,
+    Choice,
+    Limits,
+    choose,
+    is_crowded,
+    should_pause,
+    should_resume,
+)
+
+
+@pytest.mark.parametrize(
+    ("queued", "waited", "has_room", "expected"),
+    [
+        (0, 0.0, True, Choice.SEND),
+        (0, 0.0, False, Choice.QUEUE),
+        (1, 0.0, True, Choice.QUEUE),  # never past those that wait already
+        (9, 99.0, False, Choice.QUEUE),
+        (10, HOLD_FOR, False, Choice.HOLD),
+        (10, HOLD_FOR + 0.001, False, Choice.PARK),
+        (11, 0.0, True, Choice.HOLD),
+        (11, 1.0, True, Choice.PARK),
+    ],
+)
+def test_a_lane_of_ten_chooses(
+    queued: int, waited: float, has_room: bool, expected: Choice
+) -> None:
+    """Sent with room and nobody before it; queued up to the size; then held or parked."""
+    assert choose(queued, 10, waited, has_room=has_room) is expected
+
+
+def test_a_partition_is_paused_at_its_bounds_and_resumed_at_half() -> None:
+    """Between full and half full nothing changes, for the window and the look-ahead alike."""
+    limits = Limits(window=100, lookahead=10)
+    assert not should_pause(99, 9, limits)
+    assert should_pause(100, 0, limits)
+    assert should_pause(0, 10, limits)
+    assert should_resume(50, 5, limits)
+    assert not should_resume(51, 0, limits)
+    assert not should_resume(0, 6, limits)
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3])
+def test_the_smallest_bounds_can_be_resumed_from(bound: int) -> None:
+    """An empty partition is read whatever the bounds are."""
+    limits = Limits(window=bound, lookahead=bound)
+    assert not should_pause(0, 0, limits)
+    assert should_resume(0, 0, limits)
+
+
+def test_a_window_is_crowded_from_three_quarters_on() -> None:
+    """One below three quarters is not; three quarters are."""
+    assert not is_crowded(74, 100)
+    assert is_crowded(75, 100)
+    assert is_crowded(1, 1)
+    assert not is_crowded(0, 1)
