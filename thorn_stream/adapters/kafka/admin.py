@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its stubs forget to say so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+)
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.settings import common, make, redacted

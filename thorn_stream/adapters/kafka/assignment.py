@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from thorn_stream.adapters.kafka.handover import Outbox
-from thorn_stream.adapters.kafka.positions import Excluded, Positions, places, watermarks
+from thorn_stream.adapters.kafka.positions import Positions, Topics, places, watermarks
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.ports import Assigned, Lost, LostRecords
 
@@ -33,7 +33,7 @@ class Assignment:
     `reassigned` maps those assigned since it was last cleared to where they begin.
     """
 
-    def __init__(self, positions: Positions, excluded: Excluded, outbox: Outbox) -> None:
+    def __init__(self, positions: Positions, excluded: Topics, outbox: Outbox) -> None:
         self.next: dict[Partition, int] = {}
         self.reassigned: dict[Partition, int] = {}
         self._positions = positions

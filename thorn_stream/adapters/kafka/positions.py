@@ -13,9 +13,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from thorn_stream.adapters.kafka.settings import SourceSettings, common, make
+from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
 
-__all__ = ["Excluded", "Positions", "places", "watermarks"]
+__all__ = ["Positions", "Topics", "places", "watermarks"]
 
 
 def places(where: Mapping[Partition, Position] | Iterable[Partition]) -> list[TopicPartition]:
@@ -30,15 +31,22 @@ def places(where: Mapping[Partition, Position] | Iterable[Partition]) -> list[To
     ]
 
 
-class Excluded:
-    """Topics that are never read, whatever a pattern matches: names or `^regex`."""
+class Topics:
+    """Topics by name or `^regex`. Raises `ConfigurationError` for a pattern that is none."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = {name for name in names if not name.startswith("^")}
-        self._patterns = [re.compile(name) for name in names if name.startswith("^")]
+        self._patterns = [_compiled(name) for name in names if name.startswith("^")]
 
     def __contains__(self, topic: str) -> bool:
         return topic in self._names or any(p.search(topic) for p in self._patterns)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigurationError(f"topics: {pattern} is no regular expression: {error}") from None
 
 
 class Positions:
@@ -47,8 +55,9 @@ class Positions:
     `first` is what `start: latest` chose and no commit was answered for yet.
     """
 
-    def __init__(self, settings: SourceSettings, excluded: Excluded) -> None:
+    def __init__(self, settings: SourceSettings, excluded: Topics) -> None:
         self._settings = settings
+        self._wanted = Topics(settings.topics)
         self._excluded = excluded
         self._group_is_old = settings.start == "earliest"
         self.first: dict[Partition, Position] = {}
@@ -97,16 +106,12 @@ class Positions:
     def _all_partitions(
         self, consumer: Consumer, ours: Collection[Partition], timeout: float
     ) -> list[Partition]:
-        wanted = self._settings.topics
-        names = {name for name in wanted if not name.startswith("^")}
-        patterns = [re.compile(name) for name in wanted if name.startswith("^")]
         there = consumer.list_topics(timeout=timeout).topics
         return list(
             {
                 Partition(topic, number)
                 for topic, told in there.items()
-                if topic in names or any(p.search(topic) for p in patterns)
-                if topic not in self._excluded
+                if topic in self._wanted and topic not in self._excluded
                 for number in told.partitions
             }.union(ours)
         )

@@ -19,9 +19,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.assignment import Assignment
 from thorn_stream.adapters.kafka.handover import Credit, Outbox
-from thorn_stream.adapters.kafka.positions import Excluded, Positions, places
+from thorn_stream.adapters.kafka.positions import Positions, Topics, places
 from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
 from thorn_stream.adapters.kafka.trouble import Troubles, wording
+from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.ports import Committed, Lost, Records, Revoked
 
@@ -68,7 +69,7 @@ class Reader:
         self._settings = settings
         self._credit = credit
         self._outbox = outbox
-        excluded = Excluded(settings.exclude)
+        excluded = Topics(settings.exclude)
         self._positions = Positions(settings, excluded)
         self._assignment = Assignment(self._positions, excluded, outbox)
         self._troubles = Troubles(settings.client)
@@ -80,14 +81,29 @@ class Reader:
         self._average = 1_000.0  # bytes per record, of late
         self._consumer = self._make()
 
+    def subscribe(self) -> None:
+        """Join the group. Raises `ConfigurationError` for a pattern that cannot be used."""
+        topics = [self._topic(name) for name in self._settings.topics]
+        try:
+            self._consumer.subscribe(
+                topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+        except KafkaException as error:
+            told = ", ".join(self._settings.topics)
+            raise ConfigurationError(
+                f"topics: librdkafka does not take {told} ({error.args[0].name()}): "
+                "a pattern begins with ^ and is a POSIX extended regular expression"
+            ) from None
+
     # --- the thread ---------------------------------------------------------------------------
 
     def run(self) -> None:
         """Poll until told to leave, then close: that may never end when Kafka does not answer."""
-        self._subscribe()
         while not self._leaving:
             try:
                 self._round()
+            except KafkaException as error:
+                self._raised(error.args[0])
             except Exception:  # noqa: BLE001 - a thread that ends would stop the group unseen
                 _log.exception("reading for group %s failed and is begun again", self.group)
                 self._begin_again()
@@ -335,19 +351,20 @@ class Reader:
         callbacks: dict[str, Any] = {"error_cb": self._on_error, "on_commit": self._on_commit}
         return make(Consumer, consumer_settings(self._settings), **callbacks)
 
-    def _subscribe(self) -> None:
-        self._consumer.subscribe(
-            [self._topic(name) for name in self._settings.topics],
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
-
     def _topic(self, name: str) -> str:
         """With the newer protocol the broker matches, and whole names (KIP-848)."""
         if name.startswith("^") and self._settings.protocol == "consumer":
-            return f"^(?:{name[1:]}).*"
+            return f"^({name[1:]}).*"
         return name
+
+    def _raised(self, error: KafkaError) -> None:
+        """A poll raised: a fatal error is told like this, and nowhere else."""
+        _log.error("reading for group %s failed: %s", self.group, wording(error))
+        if codes.is_fatal(error):
+            self._troubles.message(error, None, self.group)
+            self._broken_since = time.monotonic()
+        else:
+            self._begin_again()
 
     def _begin_again(self) -> None:
         """After an exception out of a poll: read everything from where the loop has it."""
@@ -368,7 +385,7 @@ class Reader:
         # nobody waits for this one
         threading.Thread(target=self._consumer.close, name="kafka-close", daemon=True).start()
         self._consumer, self._broken_since = self._make(), None
-        self._subscribe()
+        self.subscribe()
 
 
 def _partitions(told: list[TopicPartition]) -> list[Partition]:

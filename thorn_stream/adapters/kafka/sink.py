@@ -1,6 +1,7 @@
 """`KafkaSink`: writes records, and says of each whether every replica has it."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -62,7 +63,7 @@ class _Line:
         self._reports: list[tuple[_Sending, KafkaError | None]] = []
         self._closing = False
         self.broken = False
-        self._producer: Producer = make(Producer, settings, error_cb=self._on_error)
+        self._producer: Producer = make(Producer, settings)
         self._thread = threading.Thread(target=self._run, name="kafka-sink", daemon=True)
         self._thread.start()
 
@@ -95,8 +96,9 @@ class _Line:
     def _poll(self, timeout: float) -> None:
         try:
             self._producer.poll(timeout)
-        except Exception:  # noqa: BLE001 - a thread that ends would leave sends unanswered
-            _log.exception("polling the producer failed")
+        except KafkaException as error:  # a fatal error is raised here, and told nowhere else
+            self.broken = self.broken or codes.is_fatal(error.args[0])
+            _log.error("the producer failed: %s", wording(error.args[0]))
         if not self._reports:
             return
         reports, self._reports = self._reports, []
@@ -104,10 +106,6 @@ class _Line:
             self._loop.call_soon_threadsafe(self._reported, self, reports)
         except RuntimeError:  # the loop is closed: nobody waits for reports
             self._closing = True
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self.broken = True
 
 
 class KafkaSink:
@@ -147,9 +145,9 @@ class KafkaSink:
             self._overflow.append(sending)
 
     async def stop(self, grace: float) -> int:
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace)
-        except TimeoutError:
+        if self._waiting:
             _log.warning("%d records were not acknowledged in %s s", self._waiting, grace)
         self._line.close()
         if self._alone is not None:
@@ -177,6 +175,9 @@ class KafkaSink:
         except BufferError:
             return False
         except KafkaException as error:
+            if codes.is_fatal(error.args[0]) and line is self._line and not line.broken:
+                line.broken = True
+                return self._produced(self._main(), sending)
             self._loop.call_soon(self._judge, line, sending, error.args[0], True)
         except (TypeError, ValueError) as error:  # a record that cannot be a Kafka record
             self._loop.call_soon(self._end, sending, SendFailed(str(error)))

@@ -45,6 +45,7 @@ class KafkaSource:
     def start(self, handle: Callable[[Sequence[SourceEvent]], None]) -> None:
         self._handle = handle
         self._loop = asyncio.get_running_loop()
+        self._reader.subscribe()
         self._thread.start()
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:

@@ -1,0 +1,258 @@
+"""The Sink port, held by KafkaSink against both brokers."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.brokers import Broker, EmbeddedProcess, numbered
+from tests.support.reading import reading, until
+from thorn_stream.adapters.embedded import PRODUCE
+from thorn_stream.adapters.kafka import KafkaSink, SinkSettings
+from thorn_stream.core.errors import ConfigurationError
+from thorn_stream.core.records import Headers
+from thorn_stream.ports import SendFailed
+
+
+class Sent:
+    """What a Sink answered, by token."""
+
+    def __init__(self, sink: KafkaSink) -> None:
+        self.sink = sink
+        self.answers: list[tuple[Any, SendFailed | None]] = []
+
+    def send(
+        self, topic: str, value: bytes | None, token: Any, headers: Headers | None = None
+    ) -> None:
+        self.sink.send(topic, (b"k", value, headers or []), self._done, token)
+
+    def _done(self, token: Any, failed: SendFailed | None) -> None:
+        self.answers.append((token, failed))
+
+    @property
+    def failed(self) -> dict[Any, SendFailed]:
+        return {token: failed for token, failed in self.answers if failed is not None}
+
+
+@asynccontextmanager
+async def sending(broker: Broker, **settings: Any) -> AsyncIterator[Sent]:
+    client = broker.client | settings.pop("client", {})
+    sink = KafkaSink(SinkSettings(client, **settings))
+    try:
+        yield Sent(sink)
+    finally:
+        await sink.stop(0)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def test_records_are_acknowledged_and_there(broker: Broker) -> None:
+    """Each send is answered once; key, value and headers arrive as they were given, in order."""
+    topic = broker.topic("out", 1)
+    headers: Headers = [("h", b"\xff"), ("h", None)]
+
+    async def test() -> None:
+        async with sending(broker) as sent:
+            for i in range(200):
+                sent.send(topic, b"%d" % i, i, headers)
+            sent.send(topic, None, "tombstone")
+            assert await sent.sink.stop(20) == 0
+            assert [token for token, _ in sent.answers] == [*range(200), "tombstone"]
+            assert not sent.failed
+        async with reading(broker, topic) as one:
+            await until(lambda: len(one.records) == 201)
+            assert one.values() == [*numbered(200), None]
+            assert (one.records[0].key, one.records[0].headers) == (b"k", headers)
+
+    run(test())
+
+
+@pytest.mark.kafka
+def test_a_record_too_large_fails_alone(apache_broker: Broker) -> None:
+    """A batch above the topic's limit is taken apart: only what is too large alone fails."""
+    topic = apache_broker.topic("small", 1, {"max.message.bytes": "100000"})
+
+    async def test() -> None:
+        async with sending(apache_broker) as sent:
+            for i in range(300):
+                sent.send(topic, os.urandom(1_000), i)
+            sent.send(topic, os.urandom(150_000), "large")
+            await until(lambda: len(sent.answers) == 301)
+            assert set(sent.failed) == {"large"}
+            assert sent.failed["large"].too_large
+        async with reading(apache_broker, topic) as one:
+            await until(lambda: len(one.records) == 300)
+
+    run(test())
+
+
+def test_a_refused_batch_is_sent_again_record_by_record(embedded_broker: Broker) -> None:
+    """MSG_SIZE_TOO_LARGE for a batch says nothing of its records."""
+    topic = embedded_broker.topic("out", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+
+    async def test() -> None:
+        async with sending(embedded_broker) as sent:
+            real.fail_next(PRODUCE, [10])
+            for i in range(5):
+                sent.send(topic, b"x", i)
+            await until(lambda: len(sent.answers) == 5)
+            assert not sent.failed
+
+    run(test())
+
+
+def test_a_record_above_the_clients_own_limit_is_too_large(broker: Broker) -> None:
+    """What librdkafka refuses at once is answered like any other failure: later, on the loop."""
+    topic = broker.topic("out", 1)
+
+    async def test() -> None:
+        async with sending(broker) as sent:
+            sent.send(topic, os.urandom(2_000_000), "large")
+            assert not sent.answers
+            sent.send(topic, b"x", "small")
+            await until(lambda: len(sent.answers) == 2)
+            assert set(sent.failed) == {"large"}
+            assert sent.failed["large"].too_large
+
+    run(test())
+
+
+def test_more_than_the_queue_holds_is_kept_in_order(broker: Broker) -> None:
+    """A full queue of librdkafka is no error: all is written as room comes."""
+    topic = broker.topic("out", 1)
+
+    async def test() -> None:
+        small = {"queue.buffering.max.messages": 10}
+        async with sending(broker, client=small) as sent:
+            for i in range(300):
+                sent.send(topic, b"%d" % i, i)
+            assert await sent.sink.stop(20) == 0
+            assert not sent.failed
+        async with reading(broker, topic) as one:
+            await until(lambda: len(one.records) == 300)
+            assert one.values() == numbered(300)
+
+    run(test())
+
+
+def test_a_broker_that_is_away_fails_the_record_in_time(embedded_broker: Broker) -> None:
+    """After `timeout` the failure is told, not as too large; then writing works again."""
+    topic = embedded_broker.topic("out", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+
+    async def test() -> None:
+        quick = {"reconnect.backoff.max.ms": 100}
+        async with sending(embedded_broker, timeout=1.0, client=quick) as sent:
+            sent.send(topic, b"x", "before")
+            await until(lambda: sent.answers)
+            real.go_down()
+            try:
+                sent.send(topic, b"x", "away")
+                await until(lambda: len(sent.answers) == 2)
+                assert not sent.failed["away"].too_large
+                assert "timed out" in sent.failed["away"].error
+            finally:
+                real.come_up()
+            await _acknowledged_at_last(sent, topic)
+
+    run(test())
+
+
+async def _acknowledged_at_last(sent: Sent, topic: str) -> None:
+    """Send again until it is taken, as the callers of a Sink do."""
+    async with asyncio.timeout(20):
+        while True:
+            before = len(sent.answers)
+            sent.send(topic, b"x", "again")
+            await until(lambda: len(sent.answers) > before)  # noqa: B023 - awaited at once
+            if sent.answers[-1] == ("again", None):
+                return
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_fails_with_its_name(apache_broker: Broker) -> None:
+    """A topic that does not exist is an answer, not an exception."""
+    topic = apache_broker.name("nowhere")
+
+    async def test() -> None:
+        async with sending(apache_broker, timeout=1.0) as sent:
+            sent.send(topic, b"x", "lost")
+            await until(lambda: sent.answers)
+            assert not sent.failed["lost"].too_large
+
+    run(test())
+
+
+def test_a_producer_that_broke_for_good_is_replaced(embedded_broker: Broker) -> None:
+    """A fatal error fails what was under way, and the next record goes through a new producer."""
+    topic = embedded_broker.topic("out", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+
+    async def test() -> None:
+        async with sending(embedded_broker) as sent:
+            real.fail_next(PRODUCE, [45])  # OUT_OF_ORDER_SEQUENCE_NUMBER
+            sent.send(topic, b"x", "broken")
+            await until(lambda: sent.answers)
+            assert not sent.failed["broken"].too_large
+            sent.send(topic, b"x", "after")
+            await until(lambda: len(sent.answers) == 2)
+            assert set(sent.failed) == {"broken"}
+
+    run(test())
+
+
+def test_stop_counts_what_a_stalled_broker_has_not_acknowledged(embedded_broker: Broker) -> None:
+    """Stopping keeps its grace, whatever the broker does."""
+    topic = embedded_broker.topic("out", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+
+    async def test() -> None:
+        async with sending(embedded_broker) as sent:
+            sent.send(topic, b"x", "before")
+            await until(lambda: sent.answers)
+            real.signal(signal.SIGSTOP)
+            try:
+                for i in range(3):
+                    sent.send(topic, b"x", i)
+                begin = time.monotonic()
+                assert await sent.sink.stop(0.3) == 3
+                assert time.monotonic() - begin < 2
+            finally:
+                real.signal(signal.SIGCONT)
+
+    run(test())
+
+
+def test_what_cannot_be_a_record_is_answered_too(embedded_broker: Broker) -> None:
+    """`send` never raises, not even for a topic name that Kafka cannot know."""
+
+    async def test() -> None:
+        async with sending(embedded_broker, timeout=1.0) as sent:
+            sent.send("a\0b", b"x", "a topic with NUL")
+            assert not sent.answers
+            await until(lambda: sent.answers)
+            assert not sent.failed["a topic with NUL"].too_large
+
+    run(test())
+
+
+def test_settings_that_make_no_producer_are_refused_at_once(embedded_broker: Broker) -> None:
+    """librdkafka's refusal is a configuration error."""
+
+    async def test() -> None:
+        with pytest.raises(ConfigurationError, match="kafka: "):
+            KafkaSink(SinkSettings(embedded_broker.client | {"bogus": 1}))
+
+    run(test())
