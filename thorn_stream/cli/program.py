@@ -67,7 +67,7 @@ def main() -> NoReturn:
 def execute(arguments: list[str]) -> int:
     """Run a command; returns its exit status."""
     try:
-        status = _run(lambda: program(arguments, standalone_mode=False))
+        status = _run(lambda: program(arguments, prog_name="thorn-stream", standalone_mode=False))
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
@@ -86,6 +86,17 @@ def _run(command: Callable[[], Any]) -> int:
         return _used_wrongly(error)
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        text = " ".join(str(error).split())
+        _complain(
+            f"{type(error).__name__}: {text}: this is a bug of thorn_stream, please report it; "
+            "`python -X dev -m thorn_stream ...` shows where it is"
+        )
+        return 1
     return status if isinstance(status, int) else 0
 
 

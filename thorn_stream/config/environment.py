@@ -2,14 +2,14 @@
 
 import difflib
 import json
-import types
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
+from typing import Any, Final, TypeAlias, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from thorn_stream.config.kafka import normal
+from thorn_stream.config.kinds import options
 from thorn_stream.config.settings import Settings
 
 __all__ = ["PREFIX", "Variable", "read_environment", "suggestion", "variable_name"]
@@ -85,28 +85,16 @@ def _value(text: str, field: FieldInfo | None) -> Any:
         raise ValueError(msg)
     if field is None:
         return text
-    options = list(_options(field.annotation))
-    if type(None) in options and text.strip().lower() in {"null", "~"}:
+    kinds = list(options(field.annotation))
+    if type(None) in kinds and text.strip().lower() in {"null", "~"}:
         return None
-    if any(_is_json(option) for option in options):
+    if any(_is_json(kind) for kind in kinds):
         try:
             return json.loads(text)
         except ValueError:
             msg = 'must be JSON, as in ["a", "b"] for a list and {"a": 1} for a map'
             raise ValueError(msg) from None
     return text
-
-
-def _options(annotation: Any) -> Iterator[Any]:
-    """The kinds a value may have, without Annotated and Union around them."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        yield from _options(get_args(annotation)[0])
-    elif origin in {Union, types.UnionType}:
-        for option in get_args(annotation):
-            yield from _options(option)
-    else:
-        yield annotation
 
 
 def _is_json(kind: Any) -> bool:

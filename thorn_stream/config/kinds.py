@@ -1,8 +1,10 @@
 """Kinds of values that several settings share, each with the check it needs."""
 
 import re
+import types
+from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -11,7 +13,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationInfo,
     WithJsonSchema,
+    field_validator,
 )
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "TopicName",
     "Validator",
     "invalid_topic",
+    "options",
 ]
 
 DAY: Final = 86_400
@@ -45,13 +50,28 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is 1 to Python; in a settings file it is a mistake."""
+        assert info.field_name is not None
+        kinds = options(cls.model_fields[info.field_name].annotation)
+        if isinstance(value, bool) and not {int, float}.isdisjoint(kinds):
+            msg = "must be a number"
+            raise ValueError(msg)
+        return value
 
-def _number(value: Any) -> Any:
-    """True is 1 to Python; in a settings file it is a mistake."""
-    if isinstance(value, bool):
-        msg = "must be a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic collects ValueErrors, not TypeErrors
-    return value
+
+def options(annotation: Any) -> Iterator[Any]:
+    """The kinds a value may have, without Annotated and Union around them."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from options(get_args(annotation)[0])
+    elif origin in {Union, types.UnionType}:
+        for option in get_args(annotation):
+            yield from options(option)
+    else:
+        yield annotation
 
 
 def invalid_topic(name: str) -> str | None:
@@ -140,10 +160,10 @@ def _reference(text: str) -> str:
     return text
 
 
-Count: TypeAlias = Annotated[int, BeforeValidator(_number)]
-Seconds: TypeAlias = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Port: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=0, le=65535)]
-Status: TypeAlias = Annotated[int, BeforeValidator(_number), Field(ge=300, le=599)]
+Count: TypeAlias = int
+Seconds: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+Status: TypeAlias = Annotated[int, Field(ge=300, le=599)]
 GroupName: TypeAlias = Annotated[str, AfterValidator(_group)]
 HeaderText: TypeAlias = Annotated[str, AfterValidator(_header_text)]
 TopicName: TypeAlias = Annotated[str, AfterValidator(_topic)]
