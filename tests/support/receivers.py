@@ -57,18 +57,28 @@ class Received:
 class Call:
     """One request in the hands of a mode, with the raw stream to answer on."""
 
-    def __init__(self, request: Received, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, request: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.request = request
         self.arguments = request.path.split("?", 1)[0].strip("/").split("/")[1:]
         self.keep = request.headers.get("connection", "").lower() != "close"
+        self._reader = reader
         self._writer = writer
+
+    async def gone(self) -> None:
+        """Wait until the other side has closed."""
+        while await self._reader.read(65536):
+            pass
+        self.close()
 
     async def write(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+        await asyncio.sleep(0)  # so that an endless answer learns that the other side has gone
 
     async def answer(self, status: int = 200, body: bytes = b"", *headers: str) -> None:
-        lines = [f"HTTP/1.1 {status} {_reason(status)}", *headers]
+        lines = [f"HTTP/1.1 {status:03} {_reason(status)}", *headers]
         if status not in {204, 304}:
             lines.append(f"Content-Length: {len(body)}")
         await self.write("\r\n".join([*lines, "", ""]).encode() + body)
@@ -152,7 +162,7 @@ async def _slow_body(call: Call) -> None:
 
 
 async def _silent(call: Call) -> None:
-    await asyncio.sleep(3600)
+    await call.gone()
 
 
 async def _close(call: Call) -> None:
@@ -165,7 +175,7 @@ async def _reset(call: Call) -> None:
 
 async def _garbage(call: Call) -> None:
     await call.write(b"SSH-2.0-OpenSSH_9.6\r\n")
-    await asyncio.sleep(3600)
+    await call.gone()
 
 
 async def _old(call: Call) -> None:
@@ -201,7 +211,7 @@ async def _switching(call: Call) -> None:
     await call.write(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: chat\r\n\r\nhello"
     )
-    await asyncio.sleep(3600)
+    await call.gone()
 
 
 async def _pipelined(call: Call) -> None:
@@ -248,7 +258,7 @@ async def _bad_chunk(call: Call) -> None:
     """/bad-chunk/500"""
     head = f"HTTP/1.1 {call.arguments[0]} Bad\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n"
     await call.write(head.encode())
-    await asyncio.sleep(3600)
+    await call.gone()
 
 
 async def _half_head(call: Call) -> None:
@@ -358,7 +368,7 @@ class Receiver:
             while request := await _read(reader, connection, number := number + 1):
                 self.requests.append(request)
                 self._paths[request.path] += 1
-                call = Call(request, writer)
+                call = Call(request, reader, writer)
                 mode = request.path.strip("/").split("/")[0].split("?")[0]
                 await self.modes.get(mode, _not_found)(call)
                 if not call.keep:

@@ -10,7 +10,7 @@ what is not 2xx.
 
 import asyncio
 import time
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from httptools import (
     HttpParserCallbackError,
@@ -32,6 +32,9 @@ _MOST_INFORMATIONAL: Final = 16
 _LONGEST_KEPT: Final = 1024
 _LONGEST_RETRY_AFTER: Final = 128
 
+_OK: Final = Kind.OK
+_STATUS: Final = Kind.STATUS
+
 _monotonic = time.monotonic
 
 
@@ -43,7 +46,7 @@ class Owner(Protocol):
     def made(self, connection: "Connection") -> None:
         """It is open."""
 
-    def freed(self, connection: "Connection", now: float, *, reusable: bool) -> None:
+    def freed(self, connection: "Connection", now: float, reusable: bool) -> None:
         """Its exchange is over, by the present moment `now`."""
 
     def replay(self, connection: "Connection", attempt: Attempt) -> None:
@@ -75,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         "_used",
         "address",
         "attempt",
+        "body",
         "deadline",
         "expires",
         "gone",
@@ -91,8 +95,8 @@ class Connection(asyncio.BufferedProtocol):
         self.started = self.deadline = self.idle_since = 0.0
         self.expires = _monotonic() + lifetime
         self._owner = owner
-        self._transport: asyncio.Transport | None = None
-        # Any: set to None at the end; no check of that is paid for at each read.
+        # Any: both are None at the end; no check of that is paid for at each request.
+        self._transport: Any = None
         self._parser: Any = HttpResponseParser(self)
         self._used = False
         self._forget_answer()
@@ -104,29 +108,38 @@ class Connection(asyncio.BufferedProtocol):
         self._retry_after: bytes | None = None
         self._done = False
         self._reusable = False
+        self.body: bytes | None = None
 
     # --- what the pool does --------------------------------------------------------------------
 
     @property
     def usable(self) -> bool:
         """Whether it is open; one that closes is not, a moment before the loop says so."""
-        transport = self._transport
-        return transport is not None and not transport.is_closing()
+        return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, attempt: Attempt, request: bytes, started: float, deadline: float) -> None:
-        """Write a request; the connection is busy until it says `freed`, `replay` or `closed`."""
+    def begin(self, attempt: Attempt, started: float, deadline: float) -> None:
+        """Write the request in one piece; busy until it says `freed` or `replay`."""
+        target: Any = attempt.target
+        body = attempt.body
         self.attempt = attempt
         self.started = started
         self.deadline = deadline
         if self._used:
             self._forget_answer()
-        assert self._transport is not None
-        self._transport.write(request)
+        self._transport.write(
+            b"%b%bContent-Length: %d\r\n\r\n%b"
+            % (
+                target.head if attempt.keep_alive else target.closing_head,
+                attempt.headers,
+                len(body),
+                body,
+            )
+        )
 
     def overdue(self) -> None:
         """End the exchange: its time is over."""
         if 200 <= self._status < 300:
-            self._settle(Kind.OK, "")
+            self._settle(_OK, "")
         else:
             self._settle(Kind.TIMEOUT, "body" if self._status else "")
 
@@ -141,7 +154,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- what the loop tells -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._transport = transport
         self._owner.made(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 -- the protocol's signature
@@ -167,7 +180,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             if self._done:
                 self._used = True
-                self._settle(*self._verdict(), reusable=self._reusable)
+                self._settle(_OK if 200 <= self._status < 300 else _STATUS, "", self._reusable)
             elif self._received >= LONGEST_RESPONSE:
                 self._broken("head too long")
 
@@ -222,13 +235,13 @@ class Connection(asyncio.BufferedProtocol):
     # --- how it ends ---------------------------------------------------------------------------
 
     def _verdict(self) -> Failure:
-        return (Kind.OK, "") if 200 <= self._status < 300 else (Kind.STATUS, "")
+        return (_OK, "") if 200 <= self._status < 300 else (_STATUS, "")
 
     def _broken(self, detail: str) -> None:
         """What was read is no HTTP, or too much of it; a status that is known still counts."""
         self._settle(*(self._verdict() if self._status else (Kind.PROTOCOL, detail)))
 
-    def _settle(self, kind: Kind, detail: str, *, reusable: bool = False) -> None:
+    def _settle(self, kind: Kind, detail: str, reusable: bool = False) -> None:
         """Give the connection back first, so that whoever is told can use it at once."""
         attempt = self.attempt
         assert attempt is not None
@@ -242,28 +255,17 @@ class Connection(asyncio.BufferedProtocol):
             None if asked is None else asked[:_LONGEST_RETRY_AFTER].decode("latin-1"),
             now - self.started,
             self.address,
-            self._kept(),
+            self.body,
         )
-        self._owner.freed(self, now, reusable=reusable and attempt.keep_alive)
+        self._owner.freed(self, now, reusable and attempt.keep_alive)
         attempt.ended(attempt, outcome)
-
-    def _kept(self) -> bytes | None:
-        return None
 
 
 class KeepingConnection(Connection):
     """Keeps the beginning of each response body; only one that wants it pays for `on_body`."""
 
-    __slots__ = ("_body",)
-
-    def _forget_answer(self) -> None:
-        super()._forget_answer()
-        self._body = b""
+    __slots__ = ()
 
     def on_body(self, body: bytes) -> None:
-        room = _LONGEST_KEPT - len(self._body)
-        if room > 0:
-            self._body += body[:room]
-
-    def _kept(self) -> bytes | None:
-        return self._body if self._status else None
+        kept = self.body or b""
+        self.body = kept + body[: _LONGEST_KEPT - len(kept)]

@@ -8,7 +8,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from thorn_stream.adapters.http.connection import Connection
 from thorn_stream.adapters.http.failures import DialFailedError, failure_of
@@ -40,11 +40,9 @@ class Waiting:
 
     __slots__ = ("address", "attempt", "deadline", "ended", "phase", "started", "target", "task")
 
-    def __init__(
-        self, attempt: Attempt | None, target: Target, started: float, deadline: float
-    ) -> None:
-        self.attempt = attempt
-        self.target = target
+    def __init__(self, attempt: Any, target: Any, started: float, deadline: float) -> None:
+        self.attempt: Attempt = attempt
+        self.target: Target = target
         self.started = started
         self.deadline = deadline
         self.ended = False
@@ -78,7 +76,10 @@ class Dialler:
                 async with asyncio.timeout(remaining / left if left > 1 else None):
                     return await self._dial(waiting, address)
             except OSError as error:
-                failed = DialFailedError(*failure_of(error), str(address))
+                kind, detail = failure_of(error)
+                if kind is Kind.CONNECT and waiting.phase == "handshake":
+                    kind, detail = Kind.TLS, f"{detail} in the handshake"
+                failed = DialFailedError(kind, detail, str(address))
         self._resolver.forget(origin.host)
         raise failed
 

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Final, cast
+from typing import Any, Final
 
 from thorn_stream.adapters.http.connection import (
     LONGEST_RESPONSE,
@@ -86,7 +86,7 @@ class NativeTransport:
 
     def send(self, attempt: Attempt) -> None:
         """Start one request; `attempt.ended` follows once, never from inside this call."""
-        target = cast(Target, attempt.target)
+        target: Any = attempt.target  # made by `target`
         now = _monotonic()
         if target.refused is not None or self._stopped:
             kind, detail = target.refused or (Kind.CONNECT, "stopped")
@@ -100,7 +100,8 @@ class NativeTransport:
             connection = idle.pop()
             del self._idle[connection]
             if connection.expires > now and connection.usable:
-                self._begin(connection, attempt, now, now + attempt.timeout)
+                self._busy.add(connection)
+                connection.begin(attempt, now, now + attempt.timeout)
                 return
             connection.abort()
         self._wait(Waiting(attempt, target, now, now + attempt.timeout))
@@ -158,7 +159,7 @@ class NativeTransport:
         self._alive.add(connection)
         self.connects += 1
 
-    def freed(self, connection: Connection, now: float, *, reusable: bool) -> None:
+    def freed(self, connection: Connection, now: float, reusable: bool) -> None:
         self._busy.discard(connection)
         if not reusable or connection.expires <= now or self._stopped:
             connection.abort()
@@ -174,8 +175,7 @@ class NativeTransport:
     def replay(self, connection: Connection, attempt: Attempt) -> None:
         """Once: the new connection is a fresh one, and only a reused one is replayed."""
         self._busy.discard(connection)
-        target = cast(Target, attempt.target)
-        self._wait(Waiting(attempt, target, connection.started, connection.deadline))
+        self._wait(Waiting(attempt, attempt.target, connection.started, connection.deadline))
 
     def drop(self, connection: Connection) -> None:
         if connection in self._idle:
@@ -195,19 +195,11 @@ class NativeTransport:
     def _connection(self, origin: Origin, address: str) -> Connection:
         return self._kind(self, origin, address, _LIFETIME)
 
-    def _begin(
-        self, connection: Connection, attempt: Attempt, started: float, deadline: float
-    ) -> None:
-        target = cast(Target, attempt.target)
-        body = attempt.body
-        request = b"%b%bContent-Length: %d\r\n\r\n%b" % (
-            target.head if attempt.keep_alive else target.closing_head,
-            attempt.headers,
-            len(body),
-            body,
-        )
+    def _begin(self, connection: Connection, waiting: Waiting) -> None:
+        waiting.ended = True
+        self._waiting.discard(waiting)
         self._busy.add(connection)
-        connection.begin(attempt, request, started, deadline)
+        connection.begin(waiting.attempt, waiting.started, waiting.deadline)
 
     def _wait(self, waiting: Waiting) -> None:
         self._waiting.add(waiting)
@@ -241,14 +233,10 @@ class NativeTransport:
             self.freed(connection, now, reusable=True)
             return
         first = queue[0]
-        attempt = first.attempt
-        assert attempt is not None
-        if first.target.origin is not connection.origin or not attempt.keep_alive:
+        if first.target.origin is connection.origin and first.attempt.keep_alive:
+            self._begin(connection, queue.popleft())
+        else:
             connection.abort()
-            return
-        queue.popleft()
-        self._leave(first)
-        self._begin(connection, attempt, first.started, first.deadline)
 
     async def _dial(self, waiting: Waiting) -> None:
         try:
@@ -266,25 +254,19 @@ class NativeTransport:
         if waiting.ended:  # by the sweep, in the very moment the connection was made
             connection.abort()
             return
-        assert waiting.attempt is not None
-        self._leave(waiting)
-        self._begin(connection, waiting.attempt, waiting.started, waiting.deadline)
+        self._begin(connection, waiting)
 
     def _dialled(self, task: asyncio.Task[None]) -> None:
         self._dialling.discard(task)
         self._next()
 
-    def _leave(self, waiting: Waiting) -> None:
-        waiting.ended = True
-        self._waiting.discard(waiting)
-
     def _end(self, waiting: Waiting, kind: Kind, detail: str) -> None:
         """A request ends that has got no connection."""
         if waiting.ended:
             return
-        self._leave(waiting)
+        waiting.ended = True
+        self._waiting.discard(waiting)
         attempt = waiting.attempt
-        assert attempt is not None
         if waiting.task is not None and waiting.task is not asyncio.current_task():
             waiting.task.cancel()
         duration = _monotonic() - waiting.started
