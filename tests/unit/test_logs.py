@@ -5,6 +5,7 @@ import json
 import logging
 import warnings
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -343,6 +344,13 @@ def test_masking_leaves_what_is_not_secret() -> None:
     """Numbers, flags, null and plain texts stay as they are."""
     given = {"a": 1, "b": 0.5, "c": True, "d": None, "e": "x", "f": [1, "*"], "token": None}
     assert masked(given) == given
+
+
+def test_a_network_is_one_value() -> None:
+    """It is written as it is, and not as the addresses in it."""
+    assert masked({"allowed_networks": (ip_network("10.0.0.0/8"),)}) == {
+        "allowed_networks": ["10.0.0.0/8"]
+    }
 
 
 def test_the_format_follows_the_stream_unless_it_is_set() -> None:

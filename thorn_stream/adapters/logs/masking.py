@@ -1,7 +1,7 @@
 """Keeps secrets out of lines: the user part and the query of URLs, and settings that are secret."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -52,6 +52,6 @@ def masked(value: Any, name: str = "") -> Any:
         if name == "headers":
             return dict.fromkeys(map(str, value), "set")
         return {str(each): masked(inner, str(each)) for each, inner in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+    if isinstance(value, list | tuple | set | frozenset):  # a network can be iterated too
         return [masked(each, name) for each in value]
     return scrubbed(str(value))

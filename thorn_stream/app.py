@@ -1,0 +1,346 @@
+"""The composition root: settings in, a wired dispatcher out. The one file that knows every room."""
+
+import asyncio
+import random
+import resource
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from thorn_stream.adapters.embedded import EmbeddedBroker, find
+from thorn_stream.adapters.http import NativeTransport
+from thorn_stream.adapters.kafka import (
+    Cluster,
+    KafkaSink,
+    KafkaSource,
+    SinkSettings,
+    SourceSettings,
+    TopicSpec,
+    create_topics,
+    describe,
+)
+from thorn_stream.adapters.logs import LogObserver
+from thorn_stream.adapters.metrics import Metrics
+from thorn_stream.adapters.observers import Observers
+from thorn_stream.adapters.probes import Probes
+from thorn_stream.adapters.resolver import Resolver
+from thorn_stream.config import Loaded, Settings
+from thorn_stream.core.directory import Directory
+from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
+from thorn_stream.core.flow import Limits
+from thorn_stream.core.request import RequestFactory
+from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
+from thorn_stream.core.signing import derived_secret
+from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.validators import Guard
+from thorn_stream.dispatch.context import Context
+from thorn_stream.dispatch.dispatcher import Dispatcher
+from thorn_stream.dispatch.lanes import LaneSettings
+from thorn_stream.dispatch.settler import Settler, Topics
+from thorn_stream.dispatch.waiting import Waiting
+from thorn_stream.dispatch.worker import Worker
+from thorn_stream.ops.match import read_directory
+from thorn_stream.ops.topics import own_topics
+from thorn_stream.version import __version__
+
+__all__ = ["Application", "SystemClock"]
+
+_ASK_EVERY: Final = 0.5
+_ASK_FOR: Final = 5.0
+_FILES_KEPT_BACK: Final = 128
+_MOST_CONNECTIONS: Final = 16_384
+_RECORDS_AT_ONCE: Final = 20_000
+_LEAVE_WITHIN: Final = 3.0
+_TICK: Final = 1.0
+
+
+class SystemClock:
+    """The time of this machine (`ports.Clock`)."""
+
+    def wall(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Application:
+    """One dispatcher: `start` it, let it run, `stop` it.
+
+    Raises `ConfigurationError` for settings that cannot be put to work together.
+    """
+
+    def __init__(self, loaded: Loaded, log: FilteringBoundLogger) -> None:
+        self._log = log
+        self.settings = settings = loaded.settings
+        self.directory = read_directory(loaded)
+        _refuse_what_is_not_there(settings, self.directory)
+        self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
+        self._logs = LogObserver(log, successes=settings.log.successes)
+        guard = Guard.from_names(
+            [[name, list(arguments)] for name, arguments in settings.recipient_validators],
+            [str(network) for network in settings.allowed_networks],
+        )
+        self._connections = settings.max_connections or _connections_this_process_may_open()
+        self.transport = NativeTransport(
+            guard,
+            Resolver(),
+            max_connections=self._connections,
+            ca_file=settings.tls.ca_file,
+            keep_response=settings.keep_response,
+        )
+        self.probes = Probes(reasons=self.reasons, metrics=self.metrics.render)
+        self.worker: Worker | None = None
+        self._sink: KafkaSink | None = None
+        self._sources: tuple[KafkaSource, ...] = ()
+        self._broker: EmbeddedBroker | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- begin ---------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the probes, reach Kafka, see to the topics, join the groups.
+
+        Raises `LocalError` (port taken), `SecurityError` (the guard does not hold),
+        `KafkaUnreachable` after `start_timeout`, `KafkaRefused`.
+        """
+        await self.probes.start(self.settings.http.host, self.settings.http.port)
+        await self.transport.self_test()
+        servers = self._embedded_servers()
+        client = self.settings.librdkafka(servers)
+        cluster = await self._reach(client)
+        await self._see_to_topics(client, cluster)
+        self.worker = self._wire(client, cluster)
+        self.worker.start()
+        self._tick()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        self._logs.tick()
+
+    def _embedded_servers(self) -> str | None:
+        if not self.settings.embedded:
+            return None
+        servers = find()
+        if servers is None:
+            self._broker = EmbeddedBroker().start()
+            servers = self._broker.bootstrap_servers
+            self._log.info("embedded broker started: it keeps nothing", bootstrap_servers=servers)
+        return servers
+
+    async def _reach(self, client: Mapping[str, str]) -> Cluster:
+        """Ask until Kafka answers; a refused login is final, silence only after a while."""
+        until = time.monotonic() + self.settings.start_timeout
+        while True:
+            try:
+                return await asyncio.to_thread(describe, client, _ASK_FOR)
+            except KafkaUnreachable:
+                if time.monotonic() + _ASK_EVERY >= until:
+                    raise
+                await asyncio.sleep(_ASK_EVERY)
+
+    async def _see_to_topics(self, client: Mapping[str, str], cluster: Cluster) -> None:
+        inputs = [
+            topic
+            for topic in cluster.topics
+            if topic in self.settings.topics and not self.settings.is_own(topic)
+        ]
+        widest = max((cluster.topics[topic] for topic in inputs), default=4)
+        missing = {
+            name: spec
+            for name, spec in own_topics(self.settings, widest).items()
+            if name not in cluster.topics
+        }
+        if cluster.embedded:  # nobody else could make the input there
+            missing |= {
+                name: TopicSpec()
+                for name in self.settings.topics
+                if not name.startswith("^") and name not in cluster.topics
+            }
+        if missing and self.settings.create_topics:
+            await asyncio.to_thread(create_topics, client, missing, self.settings.start_timeout)
+            self._log.info("topics created", topics=sorted(missing))
+
+    def _wire(self, client: Mapping[str, str], cluster: Cluster) -> Worker:
+        settings = self.settings
+        context = Context(
+            limits=_limits(settings, self._connections),
+            tiers=Tiers(tuple(settings.retry_tiers)),
+            clock=SystemClock(),
+            observer=Observers(self.metrics, self._logs),
+            dice=random.random,
+        )
+        self._sink = KafkaSink(SinkSettings(client))
+        settler = Settler(self._sink, Topics(settings.dead, settings.retry_topic), context)
+        dispatcher = Dispatcher(
+            self.directory, self.transport, settler, _lane_settings(settings), context
+        )
+        main = KafkaSource(
+            SourceSettings(
+                client,
+                group=settings.group,
+                topics=settings.topics,
+                exclude=tuple(settings.own_topics),
+                start=settings.start,
+                protocol=settings.group_protocol,
+                embedded=cluster.embedded,
+                records=_RECORDS_AT_ONCE,
+                size=settings.memory_limit // 2,
+            )
+        )
+        retry = KafkaSource(
+            SourceSettings(
+                client,
+                group=f"{settings.group}.retry",
+                topics=tuple(settings.retry_topics),
+                protocol=settings.group_protocol,
+                embedded=cluster.embedded,
+                records=1_000_000,  # the look-ahead of each partition is the bound
+                size=settings.memory_limit // 4,
+            )
+        )
+        self._sources = (main, retry)
+        waiting = Waiting(dispatcher, settings.retry_topics, context)
+        worker = Worker(dispatcher, waiting, (main.group, main), (retry.group, retry), context)
+        self._show(worker)
+        return worker
+
+    def _show(self, worker: Worker) -> None:
+        """What is asked for when the metrics are scraped."""
+        lanes = worker.dispatcher.lanes
+        gauge = self.metrics.gauge
+        gauge("thorn_in_flight", lambda: {(): lanes.in_flight})
+        gauge(
+            "thorn_lane_depth",
+            lambda: {(lane.subscriber.id,): lane.depth for lane in lanes},
+        )
+        gauge(
+            "thorn_memory_bytes",
+            lambda: {
+                ("live",): worker.main.open_bytes,
+                ("retry",): worker.retry.open_bytes,
+            },
+        )
+        gauge("thorn_memory_limit_bytes", lambda: {(): self.settings.memory_limit})
+        gauge("thorn_consumer_lag", self._lag)
+
+    def _lag(self) -> Mapping[str | tuple[str, ...], float]:
+        assert self.worker is not None
+        return {
+            (source.group, partition.topic, str(partition.number)): max(
+                0, end - intake.ledgers[partition].committed
+            )
+            for source, intake in zip(self._sources, self.worker.intakes, strict=True)
+            for partition, end in source.ends.items()
+            if partition in intake.ledgers
+        }
+
+    # --- how it is, and how it ends -------------------------------------------------------------
+
+    def reasons(self) -> list[str]:
+        """Why it is not ready, a line each."""
+        if self.worker is None:
+            return ["starting: Kafka has not answered yet"]
+        return self.worker.reasons()
+
+    async def stop(self) -> bool:
+        """Drain within `drain_timeout`, leave, let go of everything; True when all was done."""
+        done = True
+        if self.worker is not None and self._sink is not None:
+            done = await self.worker.drain(self.settings.drain_timeout)
+            left, unsent = await asyncio.gather(
+                self.worker.leave(_LEAVE_WITHIN), self._sink.stop(_LEAVE_WITHIN)
+            )
+            done = done and left and not unsent
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.transport.stop()
+        await self.probes.stop()
+        if self._broker is not None and done:
+            self._broker.stop()
+        return done
+
+
+# --- settings to what each room is given --------------------------------------------------------
+
+
+def _limits(settings: Settings, connections: int) -> Limits:
+    return Limits(
+        max_in_flight=settings.max_in_flight,
+        max_connections=connections,
+        lane_size=settings.lane_size,
+        lane_wait_max=settings.lane_wait_max,
+        window=settings.window,
+        lookahead=settings.retry_lookahead,
+        memory=settings.memory_limit,
+        commit_interval=settings.commit_interval,
+        unknown_grace=settings.unknown_subscriber_grace,
+        max_event_age=settings.max_event_age,
+    )
+
+
+def _lane_settings(settings: Settings) -> Callable[[Subscriber], LaneSettings]:
+    """How a Subscriber's Lane is prepared: its own values, else the settings'."""
+    defaults = RetryPolicy(
+        retry=settings.retry,
+        retry_max=settings.retry_max,
+        delay=settings.retry_delay,
+        backoff=settings.retry_backoff,
+        delay_max=settings.retry_delay_max,
+        schedule=settings.retry_schedule,
+        jitter=settings.retry_jitter,
+        retry_after_max=settings.retry_after_max,
+        dead_on=settings.dead_on,
+    )
+    master = settings.hmac_secret.get_secret_value() if settings.hmac_secret else None
+    agent = settings.user_agent or f"thorn-stream/{__version__}"
+
+    def prepare(subscriber: Subscriber) -> LaneSettings:
+        secrets = [secret.get_secret_value() for secret in subscriber.hmac_secret]
+        if not secrets and master:
+            secrets = [derived_secret(master, subscriber.id)]
+        asked = settings.event_timeout if subscriber.timeout is None else subscriber.timeout
+        return LaneSettings(
+            RequestFactory(
+                subscriber, secrets, user_agent=agent, source=f"thorn-stream/{settings.group}"
+            ),
+            policy_for(subscriber, defaults, settings.retry_max_max),
+            min(asked, settings.event_timeout_max),
+            subscriber.max_in_flight or settings.max_in_flight,
+            keep_alive=settings.allow_keepalive,
+        )
+
+    return prepare
+
+
+def _connections_this_process_may_open() -> int:
+    """From the limit on open files, less what Kafka, logs and probes need."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(16, min(soft - _FILES_KEPT_BACK, _MOST_CONNECTIONS))
+
+
+def _refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
+    """A setting that this version cannot keep is refused: ignored, it would be a false promise."""
+    asked = {
+        "transport": settings.transport != "native",
+        "proxy": settings.proxy is not None,
+        "http2": settings.http2,
+        "results.enabled": settings.results.enabled,
+        "api.enabled": settings.api.enabled,
+        "tracing.enabled": settings.tracing.enabled,
+        "allow_event_subscribers": settings.allow_event_subscribers,
+    }
+    for subscriber in directory:
+        asked[f"subscriber {subscriber.id}: ordering"] = subscriber.ordering != "none"
+        asked[f"subscriber {subscriber.id}: rate_limit"] = subscriber.rate_limit is not None
+    wrong = [
+        f"{name}: not available in version {__version__}: remove it"
+        for name in asked
+        if asked[name]
+    ]
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
