@@ -163,7 +163,7 @@ def compile_pattern(text: str) -> Pattern:
             raise _bad(text, "a part is empty")
         return Pattern(text, (Alternative((tuple(parts),)),))
     symbols = _symbols(text)
-    if "{" not in symbols:
+    if "{" not in symbols and "}" not in symbols:
         return Pattern(text, (_alternative(text, symbols),))
     expanded = _expand(text, symbols)
     return Pattern(text, tuple(_alternative(text, one) for one in expanded))
