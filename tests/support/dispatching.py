@@ -33,9 +33,11 @@ __all__ = [
     "OK",
     "ORDERS",
     "TIERS",
+    "LoopClock",
     "Rig",
     "World",
     "attempt_number",
+    "retry_topic",
     "status",
     "subscriber",
     "told",
@@ -88,6 +90,7 @@ class LoopClock:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.rounds = 0  # how often the loop went round
 
     def wall(self) -> int:
         return self.START + int(self.now * 1000)
@@ -104,6 +107,7 @@ class _NeverWaits(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[Any]:
         assert timeout is not None, "nothing on the loop will ever happen"
         self._clock.now += max(0.0, timeout)
+        self._clock.rounds += 1
         return super().select(0)
 
 

@@ -5,6 +5,7 @@ import pytest
 from tests.support.dispatching import (
     DEAD,
     OK,
+    ORDERS,
     TIERS,
     Rig,
     World,
@@ -15,8 +16,11 @@ from tests.support.dispatching import (
     value,
 )
 from thorn_stream.core.deliveries import Kind, Outcome, Reason
-from thorn_stream.core.envelope import Envelope
+from thorn_stream.core.envelope import Envelope, decode
 from thorn_stream.core.flow import Limits
+from thorn_stream.core.handover import Held
+from thorn_stream.core.ledger import Ledger, Tally
+from thorn_stream.core.records import Record
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy
 from thorn_stream.core.subscribers import Subscriber
@@ -315,20 +319,30 @@ def test_an_unknown_subscriber_waits_for_its_grace_and_then_is_dead() -> None:
     assert (headers["thorn-attempt"], headers["thorn-error"]) == ("1", "status:500")
 
 
-def test_the_grace_ends_when_it_ends_even_when_time_stands_still() -> None:
-    """A due time and the end of the grace in the same millisecond make no endless rounds."""
+@pytest.mark.parametrize("grace", [0.0, 0.1, 0.3, 0.7, 1.1, 33.3, 600.0])
+def test_the_grace_is_over_in_the_millisecond_in_which_it_ends(grace: float) -> None:
+    """Not a moment before and, however fractions round, with no further round after."""
     world = World()
 
     async def life() -> None:
-        limits = Limits(unknown_grace=0.3)
-        rig = Rig(world, subscriber("a"), answers=status(500), limits=limits).start()
-        rig.publish()
-        await rig.until(lambda: rig.committed == 1)
-        rig.change()
-        await rig.until(lambda: len(world.dead) == 1)
+        rig = Rig(world, limits=Limits(unknown_grace=grace)).start()
+        await rig.idle(0.123)
+        ledger = Ledger(ORDERS, 0, 100, Tally())
+        now = rig.clock.wall()
+        for offset in range(2):
+            envelope = decode(Record("orders", 0, offset, None, value(), [], now))
+            entry = ledger.enter(offset, 1)
+            assert isinstance(envelope, Envelope)
+            assert entry is not None
+            since = now - int(1000 * grace) + offset
+            held = Held(envelope, "d", "gone", 1, now, now, unknown_since=since)
+            rig.dispatcher.resume(held, entry)
+        await rig.idle(0.001)
+        assert [told(record)["thorn-origin"] for record in world.dead] == ["orders:0:0"]
+        assert len(world.tier(5)) == 1
+        assert int(told(world.tier(5)[0])["thorn-due"]) == now + 1
 
     world.live(life())
-    assert sum(len(world.tier(tier)) for tier in TIERS) == 2
 
 
 def test_a_subscriber_that_is_known_again_within_its_grace_gets_its_deliveries() -> None:

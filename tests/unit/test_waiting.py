@@ -1,0 +1,235 @@
+"""Retry records held until they are due."""
+
+from collections import Counter
+
+from tests.support.dispatching import (
+    OK,
+    TIERS,
+    Rig,
+    World,
+    attempt_number,
+    retry_topic,
+    subscriber,
+    told,
+    value,
+)
+from thorn_stream.core import handover
+from thorn_stream.core.deliveries import Attempt, Outcome
+from thorn_stream.core.envelope import Envelope, decode
+from thorn_stream.core.flow import Limits
+from thorn_stream.core.handover import Held
+from thorn_stream.core.ledger import Entry, Ledger, Tally
+from thorn_stream.core.records import Partition, Record
+
+FIVE = Partition(retry_topic(5), 0)
+
+
+def held(rig: Rig, number: int, due_in: float) -> Held:
+    """What a tier's record tells: one attempt made, due in so many seconds."""
+    now = rig.clock.wall()
+    envelope = decode(Record("orders", 0, number, None, value(number), [], now))
+    assert isinstance(envelope, Envelope)
+    return Held(envelope, f"d{number}", "a", 1, now + int(1000 * due_in), now, "timeout")
+
+
+def write(rig: Rig, due_in: float, topic: str = FIVE.topic, number: int = 0) -> None:
+    """A record of a tier, as another dispatcher may have written it."""
+    carried = held(rig, number, due_in)
+    rig.retry.publish(topic, value(number), key=b"d", headers=handover.headers(carried))
+
+
+def test_records_are_given_on_when_due_whatever_their_order() -> None:
+    """One that is due later does not keep back the one behind it."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        for number, due_in in enumerate([4.0, 1.0, 3.0, 2.0]):
+            write(rig, due_in, number=number)
+        at: list[float] = []
+        while len(at) < 4:
+            await rig.idle(0.01)
+            at += [round(rig.clock.now, 1)] * (len(rig.transport.attempts) - len(at))
+        bodies = [each.body for each in rig.transport.attempts]
+        assert bodies == [value(number) for number in (1, 3, 2, 0)]
+        assert at == [1.0, 2.0, 3.0, 4.0]
+        await rig.until(lambda: rig.tier_committed(5) == 4)
+        await rig.until(lambda: rig.credit_is_whole)
+
+    world.live(life())
+    assert world.topics == {}
+
+
+def test_a_full_look_ahead_pauses_its_partition_alone_and_all_come_in_the_end() -> None:
+    """No more are held than the look-ahead; other tiers are read; live intake goes on."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(lookahead=10)
+        rig = Rig(world, subscriber("a"), limits=limits)
+        rig.retry.credit_records = 10  # a source hands over what it has credit for at once
+        rig.start()
+        for number in range(50):
+            write(rig, 3.0, number=number)
+        write(rig, 1.0, topic=retry_topic(15))
+        rig.publish()
+        await rig.idle(0.5)
+        assert rig.retry.paused == {FIVE}
+        assert len(rig.waiting) == 10
+        rig.retry.credit(1, 0)
+        await rig.until(lambda: rig.tier_committed(15) == 1, 2)
+        assert rig.clock.now < 1.5
+        await rig.until(lambda: rig.committed == 1)
+        await rig.until(lambda: rig.tier_committed(5) == 50)
+        assert len(rig.waiting) == 0
+        assert rig.retry.paused == set()
+
+    world.live(life())
+
+
+def test_what_is_due_is_begun_a_slice_at_a_time() -> None:
+    """`release_due` begins no more than it is told, and says whether more is due."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), answers=None)
+        ledger = Ledger(FIVE, 0, 1000, Tally())
+        for offset in range(5):
+            rig.waiting.consume(*tier_record(rig, ledger, offset, due_in=0.0))
+        rig.waiting.consume(*tier_record(rig, ledger, 5, due_in=1.0))
+        assert ledger.held == 6
+        assert rig.waiting.release_due(3)
+        assert (len(rig.transport.attempts), ledger.held, ledger.busy) == (3, 3, 3)
+        assert not rig.waiting.release_due(3)
+        assert (len(rig.transport.attempts), ledger.held, ledger.busy) == (5, 1, 5)
+
+    world.live(life())
+
+
+def tier_record(rig: Rig, ledger: Ledger, offset: int, due_in: float) -> tuple[Record, Entry]:
+    entry = ledger.enter(offset, 1)
+    assert entry is not None
+    headers = handover.headers(held(rig, offset, due_in))
+    return Record(FIVE.topic, 0, offset, b"d", value(offset), headers, 0), entry
+
+
+def test_a_thousand_due_at_once_leave_turns_to_others() -> None:
+    """Between two slices the loop goes round, and every one is delivered."""
+    world = World()
+
+    async def life() -> None:
+        begun = Counter[int]()
+
+        def answer(attempt: Attempt) -> Outcome:
+            begun[rig.clock.rounds] += 1
+            return OK
+
+        rig = Rig(world, subscriber("a"), answers=answer)
+        for number in range(1000):
+            write(rig, 1.0, number=number)
+        rig.start()
+        await rig.until(lambda: rig.tier_committed(5) == 1000)
+        assert max(begun.values()) == 64
+        assert rig.clock.now < 1.5
+
+    world.live(life())
+    assert world.topics == {}
+
+
+def test_due_retries_wait_while_a_lane_is_full_for_a_moment() -> None:
+    """Held back they are begun a tick later; neither parked nor lost, and nothing spins."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(lane_size=20, max_in_flight=20)
+
+        async def soon(attempt: Attempt) -> Outcome:
+            await rig.idle(0.001)
+            return OK
+
+        rig = Rig(world, subscriber("a"), answers=soon, limits=limits)
+        for number in range(200):
+            write(rig, 1.0, number=number)
+        rig.start()
+        await rig.until(lambda: rig.tier_committed(5) == 200)
+        assert rig.clock.now < 1.6
+
+    world.live(life())
+    assert world.topics == {}
+
+
+def test_what_is_held_goes_with_its_partition() -> None:
+    """Revoked or lost, the heap lets go of it, and the next assignment reads it again."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        for number in range(3):
+            write(rig, 2.0, number=number)
+        write(rig, 2.0, topic=retry_topic(15))
+        await rig.until(lambda: len(rig.waiting) == 4)
+        assert await rig.retry.revoke(FIVE)
+        assert len(rig.waiting) == 1
+        rig.retry.assign(FIVE)
+        await rig.until(lambda: len(rig.waiting) == 4)
+        rig.retry.lose(FIVE)
+        await rig.until(lambda: len(rig.waiting) == 1)
+        rig.retry.assign(FIVE)
+        rig.retry.assign(FIVE)  # told twice, as after a seek
+        await rig.until(lambda: len(rig.waiting) == 4)
+        await rig.until(lambda: rig.tier_committed(5) == 3)
+        assert len(rig.transport.attempts) == 4
+        await rig.until(lambda: rig.credit_is_whole)
+
+    world.live(life())
+
+
+def test_a_tier_that_is_not_in_the_settings_is_read_until_it_is_empty() -> None:
+    """Its records are held until due like any other."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        old = Partition("thorn.retry.7s", 0)
+        rig.retry.assign(old)
+        write(rig, 6.0, topic=old.topic)
+        await rig.until(lambda: len(rig.transport.attempts) == 1)
+        assert 6.0 <= rig.clock.now < 7.0
+        assert attempt_number(rig.transport.attempts[0]) == 2
+
+    world.live(life())
+
+
+def test_the_oldest_is_the_earliest_first_attempt() -> None:
+    """None when nothing is held."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        assert rig.waiting.oldest is None
+        write(rig, 5.0)
+        first = rig.clock.wall()
+        await rig.idle(1)
+        write(rig, 1.0, number=1)
+        await rig.idle(0.1)
+        assert rig.waiting.oldest == first
+
+    world.live(life())
+
+
+def test_a_round_of_its_tier_is_over_before_the_next_begins() -> None:
+    """Due in 40 s in a tier of 5 s: held 5 s, then in the tier that covers what remains."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        write(rig, 40.0)
+        await rig.until(lambda: len(world.tier(60)) == 1)
+        assert 5.0 <= rig.clock.now < 5.1
+        assert told(world.tier(60)[0])["thorn-attempt"] == "1"
+        assert told(world.tier(60)[0])["thorn-error"] == "timeout"
+        await rig.until(lambda: len(rig.transport.attempts) == 1)
+        assert 40.0 <= rig.clock.now < 41.0
+
+    world.live(life())
+    assert [len(world.tier(tier)) for tier in TIERS] == [0, 0, 1]
