@@ -47,7 +47,13 @@ class Client:
         self.ended: list[Outcome] = []
 
     def start(
-        self, url: str, *, timeout: float = 5.0, keep_alive: bool = True, tls: Tls | None = None
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        keep_alive: bool = True,
+        tls: Tls | None = None,
+        ended: Callable[[], None] = lambda: None,
     ) -> asyncio.Future[Outcome]:
         subscriber = Subscriber(id="billing", event=("*",), url=url, tls=tls)
         record = Record("orders", 0, 0, None, BODY, [], 0)
@@ -55,12 +61,13 @@ class Client:
         delivery = Delivery(Envelope("order.created", "1", record), subscriber, "d", entry)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-        def ended(_: Attempt, outcome: Outcome) -> None:
+        def settle(_: Attempt, outcome: Outcome) -> None:
             self.ended.append(outcome)
             future.set_result(outcome)  # raises when it is called twice
+            ended()
 
         target = self.transport.target(subscriber)
-        self.transport.send(Attempt(delivery, target, HEADERS, BODY, timeout, keep_alive, ended))
+        self.transport.send(Attempt(delivery, target, HEADERS, BODY, timeout, keep_alive, settle))
         assert not future.done(), "`ended` was called from inside `send`"
         return future
 
@@ -271,6 +278,8 @@ def test_retry_after_is_handed_on_as_received(run: Any, receiver: Receiver) -> N
         assert (outcome.status, outcome.retry_after) == (503, "120")
         outcome = await client.post(receiver.url(f"/retry-after/429/{'9' * 500}"))
         assert outcome.retry_after == "9" * 128
+        outcome = await client.post(receiver.url("/drip/503/17"))
+        assert (outcome.status, outcome.retry_after) == (503, "17")
         outcome = await client.post(receiver.url("/status/503"))
         assert outcome.retry_after is None
         assert client.transport.connects == 1
@@ -853,9 +862,9 @@ def test_an_answer_that_came_in_time_is_read_before_its_deadline_is_judged(
     """A loop that was held up beyond the deadline finds the answer that had arrived."""
 
     async def scenario(client: Client) -> None:
-        future = client.start(receiver.url("/slow/0.05"), timeout=0.2)
-        await client_until(lambda: client.transport.connects == 1)
-        time.sleep(0.35)  # noqa: ASYNC251 -- this is the hold-up
+        held_up = client.start(receiver.url("/slow/0.02"), ended=lambda: time.sleep(0.35))
+        future = client.start(receiver.url("/slow/0.1"), timeout=0.2)
+        assert (await held_up).kind is Kind.OK
         outcome = await future
         assert outcome.kind is Kind.OK
         assert outcome.duration > 0.2

@@ -127,6 +127,18 @@ async def _retry_after(call: Call) -> None:
     await call.answer(int(call.arguments[0]), b"", f"Retry-After: {call.arguments[1]}")
 
 
+async def _drip(call: Call) -> None:
+    """/drip/503/120: as `retry-after`, after an answer of 1xx, a few bytes at a time."""
+    answer = (
+        "HTTP/1.1 103 Early Hints\r\nRetry-After: 1\r\n\r\n"
+        f"HTTP/1.1 {call.arguments[0]} Drip\r\nContent-Length: 20\r\n"
+        f"RETRY-AFTER:{call.arguments[1]}\r\n\r\n\r\nRetry-After: 999\r\n"
+    ).encode()
+    for start in range(0, len(answer), 7):
+        await call.write(answer[start : start + 7])
+        await asyncio.sleep(0.001)
+
+
 async def _chunked(call: Call) -> None:
     await call.write(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -272,6 +284,7 @@ MODES: dict[str, Mode] = {
     "status": _status,
     "redirect": _redirect,
     "retry-after": _retry_after,
+    "drip": _drip,
     "chunked": _chunked,
     "until-close": _until_close,
     "slow": _slow,

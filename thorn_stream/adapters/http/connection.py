@@ -9,6 +9,7 @@ what is not 2xx.
 """
 
 import asyncio
+import re
 import time
 from typing import Any, Final, Protocol
 
@@ -30,7 +31,7 @@ LONGEST_RESPONSE: Final = 65536
 
 _MOST_INFORMATIONAL: Final = 16
 _LONGEST_KEPT: Final = 1024
-_LONGEST_RETRY_AFTER: Final = 128
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*([^\r\n]{0,128})", re.IGNORECASE)
 
 _OK: Final = Kind.OK
 _STATUS: Final = Kind.STATUS
@@ -67,9 +68,11 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_done",
+        "_head",
         "_informational",
         "_owner",
         "_parser",
+        "_read",
         "_received",
         "_retry_after",
         "_reusable",
@@ -98,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         # Any: both are None at the end; no check of that is paid for at each request.
         self._transport: Any = None
         self._parser: Any = HttpResponseParser(self)
+        self._read: memoryview = owner.buffer[:0]
         self._used = False
         self._forget_answer()
 
@@ -105,7 +109,8 @@ class Connection(asyncio.BufferedProtocol):
         self._received = 0
         self._informational = 0
         self._status = 0
-        self._retry_after: bytes | None = None
+        self._head: bytearray | None = None
+        self._retry_after: str | None = None
         self._done = False
         self._reusable = False
         self.body: bytes | None = None
@@ -169,8 +174,9 @@ class Connection(asyncio.BufferedProtocol):
             self._owner.drop(self)
             return
         self._received += nbytes
+        self._read = read = self._owner.buffer[:nbytes]
         try:
-            self._parser.feed_data(self._owner.buffer[:nbytes])
+            self._parser.feed_data(read)
         except HttpParserUpgrade:
             self._broken("switches protocols unasked")
         except HttpParserCallbackError as error:
@@ -183,6 +189,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._settle(_OK if 200 <= self._status < 300 else _STATUS, "", self._reusable)
             elif self._received >= LONGEST_RESPONSE:
                 self._broken("head too long")
+            elif not self._status:
+                self._head = self._head or bytearray()
+                self._head += read
 
     def eof_received(self) -> None:
         """Nothing more comes; returning None lets the loop close the connection."""
@@ -210,16 +219,15 @@ class Connection(asyncio.BufferedProtocol):
     def on_message_begin(self) -> None:
         if self._done:
             raise ValueError("an answer nobody asked for")
-        self._retry_after = None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if len(name) == 11 and name.lower() == b"retry-after":
-            self._retry_after = value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if status >= 200:
             self._status = status
+            if status >= 300:
+                self._retry_after = _retry_after(
+                    bytes(self._head or b"") + self._read, self._informational
+                )
             return
         self._informational += 1
         if status < 100:
@@ -247,18 +255,28 @@ class Connection(asyncio.BufferedProtocol):
         assert attempt is not None
         self.attempt = None
         now = _monotonic()
-        asked = self._retry_after
         outcome = Outcome(
             kind,
             self._status or None,
             detail,
-            None if asked is None else asked[:_LONGEST_RETRY_AFTER].decode("latin-1"),
+            self._retry_after,
             now - self.started,
             self.address,
             self.body,
         )
         self._owner.freed(self, now, reusable and attempt.keep_alive)
         attempt.ended(attempt, outcome)
+
+
+def _retry_after(read: bytes, informational: int) -> str | None:
+    """The header's text, out of a head that the parser has accepted.
+
+    Searched for only where it counts: a parser that reports every header costs each good answer
+    more than all else that is done with it.
+    """
+    head = read.split(b"\r\n\r\n", informational + 1)[informational]
+    found = _RETRY_AFTER.search(head)
+    return found[1].decode("latin-1") if found else None
 
 
 class KeepingConnection(Connection):

@@ -99,7 +99,7 @@ class NativeTransport:
         while idle and attempt.keep_alive:
             connection = idle.pop()
             del self._idle[connection]
-            if connection.expires > now and connection.usable:
+            if connection.expires > now:  # one that closes this moment is replayed
                 self._busy.add(connection)
                 connection.begin(attempt, now, now + attempt.timeout)
                 return
