@@ -289,6 +289,26 @@ def test_latest_counts_for_the_first_start_only(broker: Broker) -> None:
     run(test())
 
 
+def test_members_that_start_together_agree_on_latest(broker: Broker) -> None:
+    """Two first members with `start: latest` read nothing old and skip nothing new."""
+    topic = broker.topic("in", 4)
+    for number in range(4):
+        broker.produce(topic, numbered(3), partition=number)
+
+    async def test() -> None:
+        async with (
+            reading(broker, topic, start="latest") as one,
+            reading(broker, topic, start="latest") as two,
+        ):
+            await until(lambda: len(one.owned) == len(two.owned) == 2)
+            for number in range(4):
+                broker.produce(topic, [b"new"], partition=number)
+            await until(lambda: len(one.records) + len(two.records) == 4)
+            assert set(one.values() + two.values()) == {b"new"}
+
+    run(test())
+
+
 @pytest.mark.kafka
 def test_a_group_that_committed_for_other_topics_is_no_new_group(apache_broker: Broker) -> None:
     """With `start: latest`, a topic added to an old group begins at its first record."""
@@ -514,6 +534,25 @@ def test_a_stall_longer_than_the_session_loses_the_partitions(embedded_broker: B
             finally:
                 real.signal(signal.SIGCONT)
             await until(lambda: one.owned)
+            embedded_broker.produce(topic, numbered(3))
+            await until(lambda: len(one.records) == 3)
+
+    run(test())
+
+
+def test_a_consumer_that_broke_for_good_is_replaced(embedded_broker: Broker) -> None:
+    """A fatal error loses the partitions; another consumer takes them up by itself."""
+    topic = embedded_broker.topic("in", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+
+    async def test() -> None:
+        async with reading(embedded_broker, topic) as one:
+            await until(lambda: one.owned)
+            real.fail_next(12, [82])  # Heartbeat: FENCED_INSTANCE_ID
+            await until(lambda: one.all(Lost))
+            await until(lambda: "group" in one.troubles)
+            await until(lambda: one.owned and not one.troubles)
             embedded_broker.produce(topic, numbered(3))
             await until(lambda: len(one.records) == 3)
 

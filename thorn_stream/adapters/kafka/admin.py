@@ -4,6 +4,7 @@ The embedded broker answers no administration but metadata, so there a topic is 
 for it, which gives it 4 partitions.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from thorn_stream.core import errors
 __all__ = ["Cluster", "TopicSpec", "create_topics", "describe", "topic_configs"]
 
 _EMBEDDED: Final = "mockCluster"
+_FIRST_PATIENCE: Final = 0.5  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,7 @@ def describe(client: Mapping[str, Any], timeout: float) -> Cluster:
     """
     troubles = Troubles(client)
     admin = make(AdminClient, common(client), error_cb=troubles.connection)
-    try:
-        told = admin.list_topics(timeout=timeout)
-    except KafkaException as error:
-        admin.poll(0)  # the reason is told to the error callback only, and only here
-        raise _unreachable(client, troubles, error.args[0]) from None
+    told = _metadata(client, admin, troubles, timeout)
     there = {name: len(topic.partitions) for name, topic in told.topics.items()}
     return Cluster(str(told.cluster_id), there)
 
@@ -105,6 +103,23 @@ def topic_configs(
             raise errors.KafkaUnreachable(_NO_ANSWER) from None
         found[resource.name] = {key: entry.value or "" for key, entry in told.items()}
     return found
+
+
+def _metadata(
+    client: Mapping[str, Any], admin: AdminClient, troubles: Troubles, timeout: float
+) -> Any:
+    """Ask for ever longer, so that a login refused at once need not be waited for to the end."""
+    end, patience = time.monotonic() + timeout, _FIRST_PATIENCE
+    while True:
+        left = end - time.monotonic()
+        try:
+            return admin.list_topics(timeout=max(0.01, min(patience, left)))
+        except KafkaException as error:
+            admin.poll(0)  # the reason is told to the error callback only, and only here
+            refused = troubles.reason is not None and troubles.reason.fatal_at_start
+            if refused or left <= patience or error.args[0].code() not in codes.NO_ANSWER:
+                raise _unreachable(client, troubles, error.args[0]) from None
+        patience *= 2
 
 
 _NO_ANSWER: Final = "Kafka did not answer in time: is the cluster well? Try again"

@@ -19,23 +19,22 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.assignment import Assignment
 from thorn_stream.adapters.kafka.handover import Credit, Outbox
+from thorn_stream.adapters.kafka.intake import Intake, partition_of
 from thorn_stream.adapters.kafka.positions import Positions, Topics, places
 from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
 from thorn_stream.adapters.kafka.trouble import Troubles, wording
 from thorn_stream.core.errors import ConfigurationError
-from thorn_stream.core.records import Headers, Partition, Position, Record
-from thorn_stream.ports import Committed, Lost, Records, Revoked
+from thorn_stream.core.records import Partition, Position
+from thorn_stream.ports import Committed, Lost, Revoked
 
 __all__ = ["Reader"]
 
 _POLL: Final = 0.05
-_BATCH: Final = 500
 _ANSWER: Final = 2.0  # seconds the loop has to say what to commit for revoked partitions
 _CHORE: Final = 1.0  # seconds between tries of what Kafka has not answered yet
 _PROBE: Final = 0.5  # seconds for the question whether a broker is there again
-_STARVED: Final = 0.5  # seconds without credit before partitions are paused and polling goes on
-_STARVED_LONG: Final = 5.0  # after which any credit at all is enough to go on
-_REBUILD: Final = 5.0  # seconds before a Consumer that broke for good is replaced
+_REBUILD: Final = 1.0  # seconds before a Consumer that broke for good is replaced, then doubled
+_REBUILD_MAX: Final = 300.0
 _ENDS: Final = 2.0  # seconds between looks at how far the partitions reach
 
 _log: Final = logging.getLogger(__name__)
@@ -67,18 +66,18 @@ class Reader:
         self.commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.ends: Mapping[Partition, int] = {}
         self._settings = settings
-        self._credit = credit
         self._outbox = outbox
         excluded = Topics(settings.exclude)
         self._positions = Positions(settings, excluded)
         self._assignment = Assignment(self._positions, excluded, outbox)
         self._troubles = Troubles(settings.client)
-        self._starved_since: float | None = None
-        self._starved = False
+        self._intake = Intake(
+            credit, self._assignment, outbox, self._failed, self._troubles.works, self._obey
+        )
         self._leaving = False
         self._broken_since: float | None = None
+        self._patience = _REBUILD
         self._chores: dict[str, float] = {}
-        self._average = 1_000.0  # bytes per record, of late
         self._consumer = self._make()
 
     def subscribe(self) -> None:
@@ -120,11 +119,8 @@ class Reader:
         self._obey()
         if self._broken_since is not None:
             self._replace(self._broken_since)
-        elif self._starved or self._credit.used_up:
-            self._wait_for_credit()
         else:
-            self._starved_since = None
-            self._read()
+            self._intake.read(self._consumer)
         self._do_chores()
         self._flush()
 
@@ -140,91 +136,16 @@ class Reader:
         if not self._outbox.flush():
             self._leaving = True
 
-    # --- records ------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        first = self._consumer.poll(_POLL)
-        if first is None:
-            return
-        # out before the drain: what a callback in it tells comes after this record
-        self._take([first])
-        self._assignment.reassigned.clear()
-        drained = self._consumer.consume(self._room(), 0)
-        if self._assignment.reassigned:
-            drained = self._without_reassigned(drained)
-        self._take(drained)
-
-    def _room(self) -> int:
-        records, size = self._credit.left
-        return max(1, min(_BATCH, records, int(size / self._average)))
-
-    def _without_reassigned(self, drained: list[Message]) -> list[Message]:
-        """Read partitions assigned in the middle of a drain again, from where they begin.
-
-        Their records in it may be of the assignment before.
-        """
-        begin = self._assignment.reassigned
-        again = {p: begin[p] for m in drained if (p := _partition(m)) in begin}
-        for partition, offset in again.items():
-            self._assignment.move(self._consumer, partition, offset)
-        return [m for m in drained if m.error() or _partition(m) not in again]
-
-    def _take(self, messages: Sequence[Message]) -> None:
-        records = []
-        following = self._assignment.next
-        for message in messages:
-            if (error := message.error()) is not None:
-                self._failed(message, error)
-                continue
-            record = _record(message)
-            partition = Partition(record.topic, record.partition)
-            if partition in following:  # else revoked while it was on its way
-                following[partition] = record.offset + 1
-                records.append(record)
-        if not records:
-            return
-        size = sum(record.size for record in records)
-        self._credit.taken_records += len(records)
-        self._credit.taken_size += size
-        self._average += (size / len(records) + 1 - self._average) / 4
-        self._outbox.add(Records(records))
-        if self._troubles:
-            self._troubles.works({record.topic for record in records})
-
     def _failed(self, message: Message, error: KafkaError) -> None:
         topic = message.topic()
         if error.code() == codes.OFFSET_RESET and topic is not None:
-            self._assignment.missed(_partition(message), cast("int", message.offset()))
+            self._assignment.missed(partition_of(message), cast("int", message.offset()))
         elif error.code() == codes.MAX_POLL_EXCEEDED:
             _log.error("group %s: %s", self.group, error.str())
         else:
             self._troubles.message(error, topic, self.group)
             if codes.is_fatal(error):
                 self._broken_since = time.monotonic()
-
-    # --- credit -------------------------------------------------------------------------------
-
-    def _wait_for_credit(self) -> None:
-        """Obey without polling for a moment; then poll with everything paused.
-
-        Pausing throws away what was fetched, so a short shortage must not cause it; a long one
-        must, or the membership in the group would run out.
-        """
-        now = time.monotonic()
-        self._starved_since = self._starved_since or now
-        starved_for = now - self._starved_since
-        if not self._starved:
-            if starved_for < _STARVED:
-                self._obey(wait=0.005)
-                return
-            self._starved = True
-            self._assignment.starve(self._consumer, starved=True)
-        if (message := self._consumer.poll(_POLL)) is not None:
-            self._take([message])
-        enough = starved_for > _STARVED_LONG and not self._credit.used_up
-        if enough or self._credit.half_back:
-            self._starved, self._starved_since = False, None
-            self._assignment.starve(self._consumer, starved=False)
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -275,6 +196,7 @@ class Reader:
             self._outbox.add(Committed(positions, errors))
         if error is None:
             self._troubles.joined()
+            self._troubles.works()
 
     @_never_raises
     def _on_error(self, error: KafkaError) -> None:
@@ -284,6 +206,7 @@ class Reader:
     def _on_assign(self, consumer: Consumer, told: list[TopicPartition]) -> None:
         partitions = _partitions(told)
         self._assignment.assign(consumer, partitions)
+        self._patience = _REBUILD
         self._troubles.joined()
         self._troubles.works({p.topic for p in partitions})
 
@@ -373,38 +296,22 @@ class Reader:
         except Exception:  # noqa: BLE001 - the last means against any failure
             _log.exception("group %s joins again", self.group)
             self._broken_since = time.monotonic()
-        self._obey(wait=_POLL)
+        self._obey(_POLL)
 
     def _replace(self, broken_since: float) -> None:
         """A Consumer that failed for good: another one, after a while."""
         if gone := self._assignment.drop_all():
             self._outbox.add(Lost(gone))
-        if time.monotonic() - broken_since < _REBUILD:
-            self._obey(wait=_POLL)
+        if time.monotonic() - broken_since < self._patience:
+            self._obey(_POLL)
             return
-        # nobody waits for this one
-        threading.Thread(target=self._consumer.close, name="kafka-close", daemon=True).start()
-        self._consumer, self._broken_since = self._make(), None
+        # the last reference ends it without a close, which would wait (and spin) for its group
+        broken, self._consumer = [self._consumer], self._make()
+        threading.Thread(target=broken.clear, name="kafka-discard", daemon=True).start()
+        self._broken_since = None
+        self._patience = min(2 * self._patience, _REBUILD_MAX)
         self.subscribe()
 
 
 def _partitions(told: list[TopicPartition]) -> list[Partition]:
     return [Partition(place.topic, place.partition) for place in told]
-
-
-def _partition(message: Message) -> Partition:
-    return Partition(cast("str", message.topic()), cast("int", message.partition()))
-
-
-def _record(message: Message) -> Record:
-    """Make a Record; the casts say what holds for every message that is not an error."""
-    kind, timestamp = message.timestamp()
-    return Record(
-        cast("str", message.topic()),
-        cast("int", message.partition()),
-        cast("int", message.offset()),
-        message.key(),
-        message.value(),
-        cast("Headers | None", message.headers()) or [],
-        timestamp if kind else -1,
-    )

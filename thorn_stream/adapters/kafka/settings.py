@@ -155,9 +155,9 @@ def make(kind: type[T], settings: Mapping[str, Any], **callbacks: Any) -> T:
 
 def redacted(text: str, settings: Mapping[str, Any]) -> str:
     """The text without any secret of these settings, should librdkafka quote one."""
-    for key in _SECRETS & settings.keys():
-        if secret := str(settings[key]):
-            text = text.replace(secret, "***")
+    for key, secret in settings.items():
+        if secret and key.replace("_", ".") in _SECRETS:
+            text = text.replace(str(secret), "***")
     return text
 
 

@@ -96,7 +96,7 @@ class Troubles:
 
     def __init__(self, client: Mapping[str, Any]) -> None:
         self._client = client
-        self._holding: dict[str, str] = {}
+        self._holding: dict[str, Trouble] = {}
         self._news: list[Trouble] = []
         self._last_reason: Trouble | None = None
 
@@ -112,7 +112,7 @@ class Troubles:
         """Why there is no connection, the most telling first."""
         for key in (LOGIN, BROKER):
             if key in self._holding:
-                return Trouble(key, self._holding[key])
+                return self._holding[key]
         return self._last_reason
 
     def message(self, error: KafkaError, topic: str | None, group: str) -> None:
@@ -152,7 +152,7 @@ class Troubles:
         trouble.text = redacted(trouble.text, self._client)
         # the first wording stays: the same trouble is told with other ports and times
         if trouble.key not in self._holding:
-            self._holding[trouble.key] = trouble.text
+            self._holding[trouble.key] = trouble
             self._news.append(trouble)
 
     def _clear(self, key: str) -> None:
