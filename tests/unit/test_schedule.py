@@ -160,7 +160,7 @@ def test_a_subscribers_own_values_hold() -> None:
     assert policy.dead_on == frozenset({400, 404})
     listed = fields | {"retry_schedule": [7] * 30, "retry": False}
     single = policy_for(Subscriber.model_validate(listed), defaults, 20)
-    assert single.schedule == (7,) * 20
+    assert single.schedule == (7.0,) * 20
     assert single.retries == 0
 
 
