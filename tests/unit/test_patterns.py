@@ -31,6 +31,8 @@ from thorn_stream.core.patterns import ALTERNATIVES, LONGEST, WILDCARDS, compile
         ("x[{,}]", ["x{", "x,", "x}"], ["x"]),
         ("a*b*c", ["abc", "axxbxxc", "abbcbc"], ["abx", "acb", "ab"]),
         ("a*a", ["aa", "aba"], ["a"]),
+        ("*ab*", ["ab", "xab", "abx", "xabx"], ["a", "ba"]),
+        ("?ab*.x", ["xab.x", "xaby.x"], ["ab.x", "xxab.x"]),
         ("order.{paid,void}", ["order.paid", "order.void"], ["order.open", "order.{paid,void}"]),
         ("{user.created,order.*}", ["user.created", "order.a.b"], ["user.x"]),
         ("order{,s}.paid", ["order.paid", "orders.paid"], ["orderss.paid"]),
