@@ -315,7 +315,12 @@ class Intake:
         self._source.pause(list(self.ledgers))
 
     async def stop(self, grace: float) -> bool:
-        return await self._source.stop(grace)
+        """Leave the group; what ends afterwards changes nothing, for it is the next owner's."""
+        left = await self._source.stop(grace)
+        for ledger in list(self.ledgers.values()):
+            self._forget(ledger)
+        self.forgot()
+        return left
 
     def _trouble(self, trouble: Trouble) -> None:
         if trouble.text is None:

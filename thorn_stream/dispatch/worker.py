@@ -105,9 +105,11 @@ class Worker:
 
     async def leave(self, within: float) -> bool:
         """Leave the groups; True when that was done in time."""
-        left = await asyncio.gather(*(intake.stop(within) for intake in self.intakes))
-        if self._timer is not None:
-            self._timer.cancel()
+        try:  # the tick goes on meanwhile: leaving asks for the last positions
+            left = await asyncio.gather(*(intake.stop(within) for intake in self.intakes))
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
         return all(left)
 
     @property
