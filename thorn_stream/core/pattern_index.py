@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-from thorn_stream.core.patterns import Alternative, Glob, PartPattern, Pattern, compile_pattern
+from thorn_stream.core.globs import Glob
+from thorn_stream.core.patterns import Alternative, PartPattern, Pattern, compile_pattern
 
 __all__ = ["PatternIndex"]
 
