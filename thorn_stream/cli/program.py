@@ -12,6 +12,7 @@ import typer
 # that `--help` and completion do not wait for Kafka's client, pydantic and the rest.
 from thorn_stream.cli import config
 from thorn_stream.cli.broker import broker
+from thorn_stream.cli.demo import demo
 from thorn_stream.cli.emit import emit
 from thorn_stream.cli.listen import listen
 from thorn_stream.cli.match import match
@@ -34,6 +35,7 @@ program = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text: quick, and the same in a pipe
 )
+program.command(epilog="Example: thorn-stream demo --events 500 --rate 100")(demo)
 program.command(epilog="Example: thorn-stream run --config config/dev.yaml")(run)
 program.command(epilog="Example: thorn-stream match article.created --data '{\"id\": 1}'")(match)
 program.command(

@@ -35,4 +35,4 @@ if __name__ == "__main__":
     tie_to_parent(sys.stdin.fileno())
     from thorn_stream.cli import main  # after the watch: a parent may end while this is imported
 
-    sys.exit(main())
+    main()

@@ -23,6 +23,7 @@ from thorn_stream.ops.demo.dispatcher import (
     settings_for,
     write_configuration,
 )
+from thorn_stream.ops.demo.figures import count
 from thorn_stream.ops.demo.kafka import Cluster, DeadLetters, produce
 from thorn_stream.ops.demo.receivers import Receivers
 from thorn_stream.ops.demo.report import Result, counted_by_dispatcher, where_it_waits
@@ -86,6 +87,12 @@ async def _until_interrupted(options: Options) -> int:
     return 0 if result.accounted else 1
 
 
+def _opening(options: Options) -> str:
+    where = f"Kafka at {options.kafka}" if options.kafka else "embedded broker"
+    events = f"{count(options.events, 'event')} at {options.rate:g}/s"
+    return f"thorn-stream demo: {events}, {where}, five receivers"
+
+
 class Course:
     """Start everything, send, wait until it is settled or too late, stop, add up."""
 
@@ -101,16 +108,15 @@ class Course:
     async def run(self) -> Result:
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="thorn-demo-")))
-            with self._screen.busy("starting a broker, five receivers and a dispatcher ..."):
+            self._screen.say(_opening(self._options))
+            with self._screen.busy("starting broker, dispatcher and receivers ..."):
                 began = time.monotonic()
                 cluster = self._cluster(stack)
                 await cluster.create_input()
                 receivers = await self._receivers(stack)
                 dispatcher = await self._dispatcher(stack, folder, cluster, receivers)
                 await self._dead_letters(stack, cluster)
-                took = time.monotonic() - began
-            where = "embedded broker" if cluster.embedded else f"Kafka at {cluster.servers}"
-            self._screen.say(f"{where}, dispatcher and receivers are ready: {took:.1f} s")
+            self._screen.say(f"ready in {time.monotonic() - began:.1f} s")
             samples = await self._send_and_wait(cluster, dispatcher, receivers)
             return await self._end(cluster, dispatcher, samples)
 

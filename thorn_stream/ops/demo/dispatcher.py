@@ -31,7 +31,8 @@ __all__ = [
 ]
 
 _READY_WITHIN: Final = 40.0
-_TOLD: Final = 6  # lines of its log
+_TOLD: Final = 4  # lines of its log
+_DAILY: Final = re.compile(r"\] (attempt|dead letter)\s|^Traceback ")
 _SAMPLE: Final = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)(?: \d+)?")
 _LABEL: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -44,7 +45,7 @@ def new_secret() -> str:
 
 
 def settings_for(servers: str, group: str, port: int) -> dict[str, Any]:
-    """What the dispatcher is set to: impatient, and let in to loopback.
+    """What the dispatcher is set to: impatient, and let in to this machine.
 
     The waits between attempts add up to far more than an outage, and 16 attempts are more than a
     receiver that fails 30 % needs: what dies in the demo dies by its receiver's own word.
@@ -63,7 +64,7 @@ def settings_for(servers: str, group: str, port: int) -> dict[str, Any]:
         "retry_max": 15,
         "retry_jitter": 0.1,
         "recipient_validators": [["block_internal_ips"], ["ensure_protocol", ["http"]]],
-        "allowed_networks": ["127.0.0.0/8"],
+        "allowed_networks": ["127.0.0.1/32"],
         "circuit": {"failures": 10, "open_for": 1, "open_for_max": 2},
         "drain_timeout": 10,
         "http": {"host": "127.0.0.1", "port": port},
@@ -146,16 +147,20 @@ class DispatcherProcess:
         status = self._process.poll()
         if status is not None:
             how = f"by signal {-status}" if status < 0 else f"with status {status}"
-            told = "; ".join(self.last_lines()) or "it said nothing"
+            told = "; ".join(self.last_lines()) or "it did not say why"
             raise LocalError(f"the dispatcher process ended {how}: {told}")
 
     def last_lines(self, number: int = _TOLD) -> list[str]:
-        """The end of its log, of a traceback only what was raised."""
+        """The end of its log, without what is daily bread here: failed attempts, dead letters.
+
+        Of a traceback only what was raised.
+        """
         try:
             lines = self._log.read_text("utf-8", "replace").splitlines()
         except OSError:
             return []
-        return [line for line in lines if line[:1].strip() and line[:9] != "Traceback"][-number:]
+        told = [line for line in lines if line[:1].strip() and not _DAILY.search(line)]
+        return [" ".join(line.split()) for line in told[-number:]]
 
     async def metrics(self) -> list[Sample]:
         """All its samples; none when it does not answer."""

@@ -26,7 +26,8 @@ from thorn_stream.ports import Records, Revoked, SendFailed, SourceEvent
 __all__ = ["Cluster", "DeadLetters", "produce"]
 
 _PARTITIONS: Final = 4
-_TIMEOUT: Final = 10.0
+_REACHED_WITHIN: Final = 5.0
+_TAKEN_WITHIN: Final = 10.0
 _UNDER_WAY: Final = 10_000
 
 T = TypeVar("T")
@@ -55,11 +56,11 @@ class Cluster:
     async def create_input(self) -> None:
         """Make the input topic, as a user would. Raises `KafkaError` when it cannot be."""
         topics = {self.events: TopicSpec(_PARTITIONS)}
-        await _aside(lambda: create_topics(self.client, topics, _TIMEOUT))
+        await _aside(lambda: create_topics(self.client, topics, _REACHED_WITHIN))
 
     async def topics(self) -> list[str]:
         """Names of all the topics the demo has there now."""
-        known = await _aside(lambda: describe(self.client, _TIMEOUT))
+        known = await _aside(lambda: describe(self.client, _REACHED_WITHIN))
         return sorted(name for name in known.topics if name.startswith(f"{self.group}."))
 
 
@@ -70,7 +71,7 @@ async def produce(
 
     What Kafka does not take is in the books afterwards.
     """
-    sink = KafkaSink(SinkSettings(cluster.client, timeout=_TIMEOUT))
+    sink = KafkaSink(SinkSettings(cluster.client, timeout=_TAKEN_WITHIN))
     news = asyncio.Event()
 
     def done(number: int, failed: SendFailed | None) -> None:
@@ -91,7 +92,7 @@ async def produce(
             books.produced(happening.number, happening.name)
             value = wire(happening, time.time_ns() // 1_000_000)
             sink.send(cluster.events, (None, value, []), done, happening.number)
-        grace = _TIMEOUT + 1.0
+        grace = _TAKEN_WITHIN + 1.0
     finally:
         await sink.stop(grace)
 

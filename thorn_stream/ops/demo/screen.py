@@ -43,6 +43,7 @@ class Screen:
     def live(self, moment: Callable[[], Moment]) -> Iterator[Callable[[], None]]:
         """Give a function to be called often; it shows the moment whenever it is time to."""
         if not self._moves:
+            self.say("every 2 s: what was sent, and of each subscriber what is settled / matched")
             yield _each(_PLAIN_EVERY, lambda: self.say(plain(moment())))
             return
         with Live(console=self._console, auto_refresh=False, transient=True) as table:
@@ -56,7 +57,7 @@ class Screen:
 
 def _each(seconds: float, show: Callable[[], None]) -> Callable[[], None]:
     """Show at most so often."""
-    last = -seconds
+    last = time.monotonic()
 
     def maybe() -> None:
         nonlocal last

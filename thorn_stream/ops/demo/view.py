@@ -16,7 +16,7 @@ __all__ = ["Moment", "live", "plain", "state", "summary"]
 
 _WORDS = 16  # characters
 _RECENT = 2000  # latencies that the live figures are of
-_DIM, _GOOD, _BAD, _WAIT = "bright_black", "green", "bold red", "yellow"
+_DIM, _GOOD, _BAD, _WAIT = "dim", "green", "bold red", "yellow"
 
 
 class Moment:
@@ -46,12 +46,14 @@ def state(moment: Moment, account: Account) -> tuple[str, str]:
     down = moment.down_for(account.part.id)
     if down:
         return f"down, {down:.0f} s left" if down >= 0.5 else "down", _WAIT
-    if not account.waiting:
-        return ("done", _GOOD) if moment.all_sent else ("in step", _GOOD)
+    if not account.waiting and moment.all_sent:
+        return "done", _GOOD
     if account.part.id in moment.circuits:
         return "circuit open", _WAIT
-    if account.part.behaviour.outage and account.delivered:
-        return "catching up", _WAIT
+    if account.part.behaviour.status == 410:
+        return "to dead letters", _DIM
+    if moment.all_sent:
+        return "finishing", _WAIT
     return "delivering", _DIM
 
 
@@ -69,7 +71,8 @@ def live(moment: Moment) -> RenderableType:
             _number(len(account.dead)),
             *_percentiles(account.latencies[-_RECENT:]),
         )
-    return Group(_progress(moment), Text(), table)
+    # an empty line last: an echoed ^C at the end of a full one would move everything
+    return Group(_progress(moment), Text(), table, Text())
 
 
 def _progress(moment: Moment) -> RenderableType:
@@ -109,7 +112,9 @@ def summary(result: Result) -> RenderableType:
     said = Text(verdict(result), "bold green" if result.accounted else _BAD)
     faults = [Text(f"- {fault}", _BAD) for fault in result.faults]
     hints = [Text(f"  {hint}", _DIM) for hint in result.hints]
-    return Group(table, Text(), said, *faults, *hints, *(Text(one, _DIM) for one in notes(result)))
+    return Group(
+        Text(), table, Text(), said, *faults, *hints, *(Text(one, _DIM) for one in notes(result))
+    )
 
 
 def _end(account: Account) -> tuple[str, str]:

@@ -1,0 +1,131 @@
+"""`thorn-stream demo`, run as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.apache_kafka import ApacheKafka
+from tests.support.receivers import wait_until
+
+SMALL = ("--events", "60", "--rate", "100")
+
+
+@contextmanager
+def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, its temporary files in `folder`; killed when a test leaves it running."""
+    environment = os.environ | {"TMPDIR": str(folder), "THORN_GROUP": "not-for-the-demo"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "thorn_stream", "demo", *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def dispatcher_of(process: subprocess.Popen[str]) -> int:
+    """Its only child, once the demo says that all is ready."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("ready in"):
+            break
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    return int(children[0])
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie, as it is until somebody asks for its status."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_every_event_is_accounted_for(tmp_path: Path) -> None:
+    """JSON alone on standard output, the sum right for each subscriber, nothing left behind."""
+    with demo(tmp_path, *SMALL, "--json") as process:
+        out, err = process.communicate(timeout=50)
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert told["events"] == 60
+    assert told["accounted"] is True
+    subscribers = {one["id"]: one for one in told["subscribers"]}
+    assert list(subscribers) == ["healthy", "slow", "flaky", "late", "gone"]
+    for one in subscribers.values():
+        assert one["matched"] == one["delivered"] + one["dead"] > 0
+        assert one["received"] == one["delivered"]
+    assert subscribers["healthy"]["delivered"] == 60
+    assert subscribers["gone"]["dead"] == subscribers["gone"]["matched"]
+    assert subscribers["gone"]["p50_ms"] is None
+    assert subscribers["late"]["retried"] == subscribers["late"]["matched"]
+    assert subscribers["slow"]["p50_ms"] >= 500
+    assert "every one accounted for." in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.kafka
+def test_on_apache_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
+    """The same on a real broker; the summary names the topics that stay there."""
+    servers = apache_kafka.bootstrap_servers
+    with demo(tmp_path, *SMALL, "--kafka", servers) as process:
+        out, err = process.communicate(timeout=50)
+    assert process.returncode == 0, out + err
+    assert "every one accounted for." in out
+    assert "Left on the broker: the topics thorn-demo-" in " ".join(out.split())
+    assert "embedded" not in out
+
+
+def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
+    """Interrupted, it says so in one line, and neither process nor file stays behind."""
+    with demo(tmp_path) as process:
+        dispatcher = dispatcher_of(process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert out.splitlines()[-1] == "Interrupted: broker, dispatcher and receivers are stopped."
+    assert err == ""
+    assert not runs(dispatcher)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dispatcher_that_dies_ends_it(tmp_path: Path) -> None:
+    """Without a dispatcher nothing can be shown: it fails, and says so in one line."""
+    with demo(tmp_path) as process:
+        os.kill(dispatcher_of(process), signal.SIGKILL)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert err.splitlines()[0].startswith("thorn-stream: the dispatcher process ended by signal 9")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_dispatcher_does_not_outlive_the_demo(tmp_path: Path) -> None:
+    """Even a demo that is killed leaves no process behind."""
+    with demo(tmp_path) as process:
+        dispatcher = dispatcher_of(process)
+        process.kill()
+        process.wait(10)
+        wait_until(lambda: not runs(dispatcher), seconds=10)
+
+
+def test_no_broker_is_told_in_one_line(tmp_path: Path) -> None:
+    """A broker that is not there: which one, what to do, exit status 1."""
+    with demo(tmp_path, "--kafka", "127.0.0.1:1") as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert len(err.splitlines()) == 1
+    assert err.startswith("thorn-stream: 127.0.0.1:1: ")
