@@ -10,15 +10,15 @@ from thorn_stream.version import __version__
 
 if TYPE_CHECKING:
     from thorn_stream.core.errors import SecurityError
-    from thorn_stream.core.signing import verify
     from thorn_stream.core.subscribers import Subscriber
+    from thorn_stream.verification import verify
 
 __all__ = ["SecurityError", "Subscriber", "__version__", "verify"]
 
 _HOMES = {
     "SecurityError": "thorn_stream.core.errors",
     "Subscriber": "thorn_stream.core.subscribers",
-    "verify": "thorn_stream.core.signing",
+    "verify": "thorn_stream.verification",
 }
 
 

@@ -4,7 +4,8 @@ Missing topics and permissions are told by librdkafka once; a refused login only
 callback, many times a second. So both are kept as state, and only a change of it is news.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from confluent_kafka import KafkaError
@@ -133,11 +134,15 @@ class Troubles:
         else:
             self._last_reason = trouble
 
-    def works(self, topics: Iterable[str] = ()) -> None:
+    def works(self, topics: Collection[str] = ()) -> None:
         """Something was answered: the way to Kafka is open, and so are these topics."""
         self._last_reason = None
-        for key in (BROKER, LOGIN, *(f"topic:{topic}" for topic in topics)):
-            self._clear(key)
+        self._clear(BROKER)
+        self._clear(LOGIN)
+        for key in tuple(self._holding):
+            named = key.removeprefix("topic:")
+            if named != key and any(_meant(named, topic) for topic in topics):
+                self._clear(key)
 
     def joined(self) -> None:
         self._clear(GROUP)
@@ -164,3 +169,8 @@ def _topic_in(said: str) -> str | None:
     """Find the topic in "Subscribed topic not available: orders: Broker: ..."."""
     _, found, rest = said.partition("topic not available: ")
     return rest.partition(":")[0].strip() or None if found else None
+
+
+def _meant(named: str, topic: str) -> bool:
+    """Whether a trouble with `named`, a topic or a `^regex` without any, is over by `topic`."""
+    return re.search(named, topic) is not None if named.startswith("^") else named == topic

@@ -1,0 +1,149 @@
+"""Stops and crashes: nothing is lost, and little is repeated."""
+
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.e2e.conftest import Settings
+from tests.e2e.rig import committed, dispatcher, envelope, produce, until
+from tests.support.brokers import Broker
+from tests.support.receivers import Call, Receiver
+
+EVENTS = 3000
+
+
+def deliveries(receiver: Receiver, path: str) -> Counter[str]:
+    """How often each delivery arrived at a path."""
+    return Counter(
+        request.headers["hook-delivery"] for request in receiver.requests if request.path == path
+    )
+
+
+def produce_in_background(broker: Broker, topic: str, seconds: float) -> threading.Thread:
+    """Spread the events over some seconds, in slices."""
+
+    def run() -> None:
+        slices = 20
+        for number in range(slices):
+            first = number * EVENTS // slices
+            values: list[bytes | None] = [
+                envelope("order.paid", number=i) for i in range(first, first + EVENTS // slices)
+            ]
+            produce(broker.real.bootstrap_servers, topic, values)
+            time.sleep(seconds / slices)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def two_paths(receiver: Receiver, settings: Settings) -> dict[str, object]:
+    """One receiver that answers at once, one that fails every third first attempt."""
+    made = settings("/ok")
+
+    async def flaky(call: Call) -> None:
+        headers = call.request.headers
+        first = headers["hook-attempt"] == "1"
+        await call.answer(503 if first and int(headers["hook-delivery"][:4], 16) % 3 == 0 else 200)
+
+    receiver.modes["flaky"] = flaky
+    made["subscribers"].append({"id": "two", "event": "**", "url": receiver.url("/flaky")})
+    return made
+
+
+def test_kill_9_loses_nothing(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """Killed twice in full flow, each time followed by another: every delivery arrives."""
+    topic = broker.topic("in")
+    made = two_paths(receiver, settings)
+    producer = produce_in_background(broker, topic, seconds=3)
+    for turn in range(2):
+        with dispatcher(tmp_path / str(turn), made) as one:
+            one.ready()
+            wanted = (turn + 1) * EVENTS // 4
+            until(lambda wanted=wanted: receiver.count("/ok") > wanted, 30, "some calls")  # type: ignore[misc]  # a default binds the loop's value
+            one.kill()
+    with dispatcher(tmp_path / "last", made) as last:
+        last.ready(60)
+        producer.join()
+        until(lambda: len(deliveries(receiver, "/ok")) == EVENTS, 60, "all at /ok")
+        until(lambda: one_2xx_each(receiver) == EVENTS, 60, "all at /flaky")
+        assert last.stop() == 0
+    assert committed(broker.real.bootstrap_servers, broker.prefix, topic) == (EVENTS, EVENTS)
+    repeated = sum(deliveries(receiver, "/ok").values()) - EVENTS
+    print(f"kill -9 twice: {EVENTS} sent, 0 missing, {repeated} repeated at /ok")
+    assert repeated < EVENTS / 2
+
+
+def one_2xx_each(receiver: Receiver) -> int:
+    """Deliveries that /flaky has answered with 200 at least once."""
+    return len(
+        {
+            request.headers["hook-delivery"]
+            for request in receiver.requests
+            if request.path == "/flaky"
+            and (
+                request.headers["hook-attempt"] != "1"
+                or int(request.headers["hook-delivery"][:4], 16) % 3
+            )
+        }
+    )
+
+
+def test_a_stop_repeats_nothing(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """SIGTERM in full flow: it drains, commits, ends with 0, and the next one goes on there."""
+    topic = broker.topic("in")
+    made = settings("/ok")
+    producer = produce_in_background(broker, topic, seconds=2)
+    with dispatcher(tmp_path / "first", made) as first:
+        first.ready()
+        until(lambda: receiver.count("/ok") > EVENTS // 4, 30, "some calls")
+        assert first.stop() == 0
+    with dispatcher(tmp_path / "second", made) as second:
+        second.ready(60)
+        producer.join()
+        until(lambda: len(deliveries(receiver, "/ok")) == EVENTS, 60, "all of them")
+        assert second.stop() == 0
+    assert set(deliveries(receiver, "/ok").values()) == {1}
+
+
+def test_two_share_the_work_and_one_takes_over(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """A second dispatcher joins and the first stops: nothing missing, nothing twice."""
+    topic = broker.topic("in")
+    made = settings("/ok")
+    with dispatcher(tmp_path / "first", made) as first:
+        first.ready()
+        producer = produce_in_background(broker, topic, seconds=4)
+        with dispatcher(tmp_path / "second", made) as second:
+            second.ready()
+            until(lambda: second.metric("thorn_attempts_total", outcome="ok") > 0, 30, "shared")
+            assert first.stop() == 0
+            producer.join()
+            until(lambda: len(deliveries(receiver, "/ok")) == EVENTS, 60, "all of them")
+            assert second.stop() == 0
+    assert set(deliveries(receiver, "/ok").values()) == {1}
+
+
+def test_a_stop_ends_although_kafka_does_not_answer(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """With the broker stalled, SIGTERM still ends the process, with status 1."""
+    topic = broker.topic("in")
+    with dispatcher(tmp_path, settings("/ok", drain_timeout=2)) as one:
+        one.ready()
+        produce(broker.real.bootstrap_servers, topic, [envelope("order.paid")])
+        until(lambda: receiver.count("/ok") == 1, 20, "one call")
+        broker.real.signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert one.stop(20) == 1
+            assert time.monotonic() - began < 15
+        finally:
+            broker.real.signal(signal.SIGCONT)
