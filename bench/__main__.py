@@ -24,7 +24,10 @@ from pathlib import Path
 
 import yaml
 from confluent_kafka import Producer
-from tests.support.brokers import running_broker
+
+from tests.support.apache_kafka import ApacheKafka, available
+from tests.support.brokers import EmbeddedProcess
+from thorn_stream.adapters.kafka import TopicSpec, create_topics
 
 CLOCK = os.sysconf("SC_CLK_TCK")
 OTHERS = {1}
@@ -58,6 +61,22 @@ def main() -> None:
         f"  median:  {ours:6.1f} us per delivery, bare {floor:5.1f} us,"
         f" ratio {ratio:4.2f}, {rate:7.0f}/s"
     )
+
+
+@contextmanager
+def running_broker(wanted: str | None) -> Iterator[tuple[str, str]]:
+    """Apache Kafka where it can be had, else the embedded broker; its kind and its address."""
+    if wanted == "embedded" or (wanted is None and available()):
+        broker: EmbeddedProcess | ApacheKafka = EmbeddedProcess()
+        kind = "embedded"
+    else:
+        broker = ApacheKafka(Path(tempfile.mkdtemp(prefix="thorn-bench-")))
+        broker.start()
+        kind = "Apache Kafka"
+    try:
+        yield kind, broker.bootstrap_servers
+    finally:
+        broker.stop()
 
 
 @contextmanager
@@ -135,6 +154,7 @@ def settings(servers: str, group: str, port: int, fan_out: int) -> dict[str, obj
 
 
 def fill(servers: str, topic: str, events: int, size: int) -> None:
+    create_topics({"bootstrap.servers": servers}, {topic: TopicSpec(partitions=4)}, 30)
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 50})
     value = {"event": "order.created", "ref": None, "sender": 1, "data": {"pad": ""}}
     value["data"] = {"pad": "x" * max(0, size - len(json.dumps(value)))}

@@ -6,6 +6,7 @@ Usage: python -m bench.bare PORT REQUESTS SIZE CONNECTIONS. Prints CPU microseco
 import asyncio
 import sys
 import time
+from typing import cast
 
 import uvloop
 
@@ -22,8 +23,7 @@ class Bare(asyncio.BufferedProtocol):
         self.done = done
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         Bare.open += 1
         self.next()
 

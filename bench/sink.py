@@ -5,6 +5,7 @@ Prints its port; `GET /count` answers how many POSTs it has had.
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -17,8 +18,7 @@ class Sink(asyncio.Protocol):
     count = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
