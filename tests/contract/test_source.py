@@ -269,6 +269,30 @@ def test_a_topic_that_ends_before_the_committed_offset_is_begun_anew(broker: Bro
     run(test())
 
 
+@pytest.mark.kafka
+def test_a_topic_made_again_while_it_is_read_is_read_whole(apache_broker: Broker) -> None:
+    """A topic of the same name that has outgrown the old position is noticed by its id."""
+    topic = apache_broker.topic("in", 1)
+    apache_broker.produce(topic, numbered(3))
+    admin = AdminClient({"bootstrap.servers": apache_broker.real.bootstrap_servers})
+
+    async def test() -> None:
+        async with reading(apache_broker, topic, topic_check=0.3) as one:
+            await until(lambda: len(one.records) == 3)
+            source = one.source
+            assert isinstance(source, KafkaSource)
+            await until(lambda: source.ids.get(topic))
+            for future in admin.delete_topics([topic]).values():
+                future.result(timeout=20)
+            await until(lambda: topic not in admin.list_topics(timeout=10).topics)
+            apache_broker.topic("in", 1)
+            apache_broker.produce(topic, [b"new"] * 5)
+            await until(lambda: one.values().count(b"new") >= 5 and one.owned)
+            assert {r.offset for r in one.records if r.value == b"new"} == {0, 1, 2, 3, 4}
+
+    run(test())
+
+
 def test_latest_counts_for_the_first_start_only(broker: Broker) -> None:
     """What `start: latest` chooses is committed at once: nothing after it is ever skipped."""
     topic = broker.topic("in", 2)

@@ -56,6 +56,8 @@ _SETTINGS: Final = {
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "1000",
     "group.consumer.min.heartbeat.interval.ms": "100",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.heartbeat.interval.ms": "300",
     # a killed broker may come back when its old registration has run out
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "300",

@@ -7,7 +7,7 @@ set explicitly for each partition, after it was assigned.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
@@ -23,7 +23,16 @@ _AGAIN: Final = 0.5  # the same, when it is asked again between polls
 
 _log: Final = logging.getLogger(__name__)
 
+_BEYOND: Final = 2**63  # greater than any offset
+
 V = TypeVar("V")
+
+
+class _Gap(NamedTuple):
+    """The offset that is next is not there; `unread` were after it when last heard of."""
+
+    wanted: int
+    unread: int
 
 
 class Assignment:
@@ -40,7 +49,7 @@ class Assignment:
         self._excluded = excluded
         self._outbox = outbox
         self._since: dict[Partition, int] = {}  # batch that told of the assignment
-        self._unplaced: dict[Partition, int | None] = {}  # where to begin is not known; or lost
+        self._unplaced: dict[Partition, _Gap | None] = {}  # where to go on is to be asked
         self._paused: set[Partition] = set()  # as the loop wants it
         self._starved = False
 
@@ -137,10 +146,19 @@ class Assignment:
         for partition, offset in self.next.items():
             self.move(consumer, partition, offset)
 
-    def missed(self, partition: Partition, offset: int) -> None:
-        """Kafka does not have this offset, which is next (never before what was handed over)."""
+    def missed(self, partition: Partition, offset: int, unread: Mapping[Partition, int]) -> None:
+        """Kafka does not have this offset, which is next (never before what was handed over).
+
+        `unread`: how many records there were after what was handed over, as far as is known.
+        """
         if partition in self.next:
-            self._unplaced[partition] = max(offset, self.next[partition])
+            wanted = max(offset, self.next[partition])
+            self._unplaced[partition] = _Gap(wanted, unread.get(partition, 0))
+
+    def begin_anew(self, unread: Mapping[Partition, int]) -> None:
+        """The topics of these are others now, under the same names."""
+        for partition, count in unread.items():
+            self._unplaced[partition] = _Gap(_BEYOND, count)
 
     @property
     def waits_for_kafka(self) -> bool:
@@ -149,9 +167,9 @@ class Assignment:
     def place(self, consumer: Consumer) -> None:
         """Find where to begin for those of which it is not known; without an answer, later."""
         try:
-            for partition, wanted in list(self._unplaced.items()):
-                if wanted is not None:
-                    self._begin_after_loss(consumer, partition, wanted)
+            for partition, gap in list(self._unplaced.items()):
+                if gap is not None:
+                    self._begin_after(consumer, partition, gap)
             new = list(self._unplaced)
             begin = self._positions.begin(consumer, new, _AGAIN) if new else {}
         except (KafkaException, TimeoutError):
@@ -162,7 +180,7 @@ class Assignment:
         if begin:
             self._begun(consumer, begin)
 
-    def _begin_after_loss(self, consumer: Consumer, partition: Partition, wanted: int) -> None:
+    def _begin_after(self, consumer: Consumer, partition: Partition, gap: _Gap) -> None:
         """Count what Kafka deleted before it was read, and go on at the first there is.
 
         When the partition ends before the wanted offset, the topic was made anew (or cut):
@@ -170,13 +188,13 @@ class Assignment:
         """
         low, high = watermarks(consumer, partition, _AGAIN)
         del self._unplaced[partition]
-        if wanted <= high:
-            self.move(consumer, partition, max(low, wanted))
-            if low > wanted:
-                self._outbox.add(LostRecords(partition, low - wanted))
+        if gap.wanted <= high:
+            self.move(consumer, partition, max(low, gap.wanted))
+            if low > gap.wanted:
+                self._outbox.add(LostRecords(partition, low - gap.wanted))
         else:
             self.move(consumer, partition, low)
-            self._outbox.add(Lost([partition]), LostRecords(partition, 0))
+            self._outbox.add(Lost([partition]), LostRecords(partition, gap.unread))
             self._begun(consumer, {partition: Position(low)})
 
 

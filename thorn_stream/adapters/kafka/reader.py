@@ -23,6 +23,7 @@ from thorn_stream.adapters.kafka.intake import Intake, partition_of
 from thorn_stream.adapters.kafka.positions import Positions, Topics, places
 from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
 from thorn_stream.adapters.kafka.trouble import Troubles, wording
+from thorn_stream.adapters.kafka.watch import Watch
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.ports import Committed, Lost, Revoked
@@ -56,7 +57,7 @@ def _never_raises(
 
 
 class Reader:
-    """State of the owner thread. All but `commands` and `ends` is that thread's alone.
+    """State of the owner thread. All but `commands`, `ends` and `ids` is that thread's alone.
 
     `commands` are called between polls.
     """
@@ -64,12 +65,12 @@ class Reader:
     def __init__(self, settings: SourceSettings, credit: Credit, outbox: Outbox) -> None:
         self.group = settings.group
         self.commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self.ends: Mapping[Partition, int] = {}
         self._settings = settings
         self._outbox = outbox
         excluded = Topics(settings.exclude)
         self._positions = Positions(settings, excluded)
         self._assignment = Assignment(self._positions, excluded, outbox)
+        self._watch = Watch(settings)
         self._troubles = Troubles(settings.client)
         self._intake = Intake(
             credit, self._assignment, outbox, self._failed, self._troubles.works, self._obey
@@ -79,6 +80,14 @@ class Reader:
         self._patience = _REBUILD
         self._chores: dict[str, float] = {}
         self._consumer = self._make()
+
+    @property
+    def ends(self) -> Mapping[Partition, int]:
+        return self._watch.ends
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        return self._watch.ids
 
     def subscribe(self) -> None:
         """Join the group. Raises `ConfigurationError` for a pattern that cannot be used."""
@@ -139,7 +148,8 @@ class Reader:
     def _failed(self, message: Message, error: KafkaError) -> None:
         topic = message.topic()
         if error.code() == codes.OFFSET_RESET and topic is not None:
-            self._assignment.missed(partition_of(message), cast("int", message.offset()))
+            unread = self._watch.unread(self._assignment.next)
+            self._assignment.missed(partition_of(message), cast("int", message.offset()), unread)
         elif error.code() == codes.MAX_POLL_EXCEEDED:
             _log.error("group %s: %s", self.group, error.str())
         else:
@@ -240,8 +250,11 @@ class Reader:
             self._commit_first()
         if self._troubles.unreachable and self._is_due("probe", _CHORE):
             self._probe()
-        if self._assignment.next and self._is_due("ends", _ENDS):
-            self._look_at_ends()
+        following = self._assignment.next
+        if following and self._is_due("ends", _ENDS):
+            self._watch.look_at_ends(self._consumer, following)
+        if following and self._is_due("topics", self._settings.topic_check):
+            self._assignment.begin_anew(self._watch.made_anew(following))
 
     def _is_due(self, chore: str, every: float) -> bool:
         now = time.monotonic()
@@ -259,14 +272,6 @@ class Reader:
         with contextlib.suppress(KafkaException):
             self._consumer.list_topics(timeout=_PROBE)
             self._troubles.works()
-
-    def _look_at_ends(self) -> None:
-        ends = {}
-        for partition in self._assignment.next:
-            told = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
-            if told is not None and told[1] >= 0:
-                ends[partition] = told[1]
-        self.ends = ends  # replaced as a whole: the loop reads it
 
     # --- making and mending -------------------------------------------------------------------
 

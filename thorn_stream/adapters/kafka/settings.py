@@ -76,7 +76,8 @@ class SourceSettings:
     `client` is the user's `kafka:` section; `topics` are names or `^regex`, of which `exclude`
     (names or `^regex`) is never read; `start` counts for the first start of the group only;
     `records` and `size` (bytes) are the credit a source begins with; `embedded` says that the
-    broker is the embedded one.
+    broker is the embedded one; each `topic_check` seconds it is asked whether the topics are
+    still the same.
     """
 
     client: Mapping[str, Any]
@@ -88,6 +89,7 @@ class SourceSettings:
     embedded: bool = False
     records: int = 10_000
     size: int = 67_108_864
+    topic_check: float = 5.0
 
 
 def common(client: Mapping[str, Any]) -> dict[str, Any]:

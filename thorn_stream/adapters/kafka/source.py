@@ -42,6 +42,11 @@ class KafkaSource:
         """The offset after the last record of each partition that is ours, some seconds old."""
         return self._reader.ends
 
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Kafka's own id of each topic read; a topic that is made again has another."""
+        return self._reader.ids
+
     def start(self, handle: Callable[[Sequence[SourceEvent]], None]) -> None:
         self._handle = handle
         self._loop = asyncio.get_running_loop()
