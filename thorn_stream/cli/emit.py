@@ -1,5 +1,6 @@
 """`thorn-stream emit`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,10 @@ def emit(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Publish one event, or a file of them, and wait until Kafka has it."""
+    """Publish one event, or a file of them, and wait until Kafka has it.
+
+    Without --config, a `thorn-stream broker` that runs in this directory is written to.
+    """
     from thorn_stream.ops import publish as ops
 
     headers = ops.parse_headers(header or ())
@@ -33,7 +37,8 @@ def emit(
     loaded = load(config)
     warn(loaded)
     into = ops.input_topic(loaded.settings, topic)
-    client = ops.client_settings(loaded.settings)
+    chosen = config is not None or "THORN_KAFKA__BOOTSTRAP_SERVERS" in os.environ
+    client = ops.client_settings(loaded.settings, chosen=chosen)
     text = key.encode() if key is not None else None
     sent = ops.publish(
         client,

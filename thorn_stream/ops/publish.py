@@ -46,14 +46,16 @@ class Event(NamedTuple):
     headers: Headers
 
 
-def client_settings(settings: Settings) -> dict[str, str]:
+def client_settings(settings: Settings, *, chosen: bool = True) -> dict[str, str]:
     """What a Kafka client is made with; of the embedded broker, the one that runs here.
 
-    Raises LocalError when it is meant and does not run.
+    Unless a broker was `chosen` (a settings file named, or the variable set), one that
+    `thorn-stream broker` runs in this directory comes first. Raises LocalError when the embedded
+    one is meant and does not run.
     """
-    if not settings.embedded:
+    servers = find() if settings.embedded or not chosen else None
+    if not settings.embedded and servers is None:
         return settings.librdkafka()
-    servers = find()
     if servers is None:
         raise LocalError(
             "the embedded broker is not running in this directory: start `thorn-stream broker` in "
