@@ -141,7 +141,7 @@ class World:
         with asyncio.Runner(loop_factory=lambda: _Loop(self.clock)) as runner:
             runner.get_loop().set_exception_handler(note)
             runner.run(life)
-        assert self.faults == []
+        assert self.faults == [], self.faults
 
     @property
     def dead(self) -> list[Record]:
