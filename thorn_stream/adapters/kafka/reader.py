@@ -117,7 +117,8 @@ class Reader:
                 self._begin_again()
         self._obey()
         self._flush()
-        self._consumer.close()
+        if self._broken_since is None:  # one that broke has left, and would never be closed
+            self._consumer.close()
         self._flush()
 
     def leave(self) -> None:
@@ -207,6 +208,7 @@ class Reader:
         if error is None:
             self._troubles.joined()
             self._troubles.works()
+        self._flush()  # the poll around this goes on waiting for a record
 
     @_never_raises
     def _on_error(self, error: KafkaError) -> None:
@@ -219,6 +221,7 @@ class Reader:
         self._patience = _REBUILD
         self._troubles.joined()
         self._troubles.works({p.topic for p in partitions})
+        self._flush()
 
     @_never_raises
     def _on_revoke(self, _: Consumer, told: list[TopicPartition]) -> None:
@@ -240,6 +243,7 @@ class Reader:
     def _on_lost(self, _: Consumer, told: list[TopicPartition]) -> None:
         if gone := self._assignment.drop(_partitions(told)):
             self._outbox.add(Lost(gone))
+            self._flush()
 
     # --- between polls ------------------------------------------------------------------------
 
