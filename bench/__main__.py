@@ -145,6 +145,7 @@ def settings(servers: str, group: str, port: int, fan_out: int) -> dict[str, obj
         "recipient_validators": [["block_internal_ips"], ["ensure_protocol", ["http"]]],
         "hmac_secret": "a-master-secret-for-the-bench",
         "http": {"host": "127.0.0.1", "port": 0},
+        "event_timeout": 30,  # a machine that stalls must not make a delivery twice
         "subscriber_files": [],
         "subscribers": [
             {"id": f"s{i}", "event": "order.*", "url": f"http://127.0.0.1:{port}/{i}"}
