@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long check format docs bench lock clean
+.PHONY: demo test test-long coverage check format docs bench lock clean
 
 demo: .venv/run  ## the whole thing, on the embedded broker
 	@$(BIN)/thorn-stream demo $(ARGS)
@@ -14,11 +14,18 @@ test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so,
 test-long: .venv/dev  ## what takes minutes as well
 	$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/dev  ## format, lint, types, import contracts
+coverage: .venv/dev  ## of lines and branches, by the tests that stay in one process
+	$(BIN)/coverage run -m pytest -q -m "not long" tests/unit tests/property tests/contract
+	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --fail-under=95 --include="thorn_stream/core/*"
+	$(BIN)/python -m tests.support.exclusions
+
+check: .venv/dev  ## format, lint, types, import contracts, reference pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m thorn_stream.ops.reference --check docs/reference
 
 format: .venv/dev
 	$(BIN)/ruff format .

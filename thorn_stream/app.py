@@ -45,7 +45,7 @@ from thorn_stream.ops.match import read_directory
 from thorn_stream.ops.topics import own_topics
 from thorn_stream.version import __version__
 
-__all__ = ["Application", "SystemClock"]
+__all__ = ["NOT_THERE", "Application", "SystemClock"]
 
 _ASK_EVERY: Final = 0.5
 _ASK_FOR: Final = 5.0
@@ -323,17 +323,21 @@ def _connections_this_process_may_open() -> int:
     return max(16, min(soft - _FILES_KEPT_BACK, _MOST_CONNECTIONS))
 
 
+NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
+    "transport": lambda settings: settings.transport != "native",
+    "proxy": lambda settings: settings.proxy is not None,
+    "http2": lambda settings: settings.http2,
+    "results.enabled": lambda settings: settings.results.enabled,
+    "api.enabled": lambda settings: settings.api.enabled,
+    "tracing.enabled": lambda settings: settings.tracing.enabled,
+    "allow_event_subscribers": lambda settings: settings.allow_event_subscribers,
+}
+"""Settings that this version cannot keep, and when they ask for it; the docs name them, too."""
+
+
 def _refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
     """A setting that this version cannot keep is refused: ignored, it would be a false promise."""
-    asked = {
-        "transport": settings.transport != "native",
-        "proxy": settings.proxy is not None,
-        "http2": settings.http2,
-        "results.enabled": settings.results.enabled,
-        "api.enabled": settings.api.enabled,
-        "tracing.enabled": settings.tracing.enabled,
-        "allow_event_subscribers": settings.allow_event_subscribers,
-    }
+    asked = {name: is_asked(settings) for name, is_asked in NOT_THERE.items()}
     for subscriber in directory:
         asked[f"subscriber {subscriber.id}: ordering"] = subscriber.ordering != "none"
         asked[f"subscriber {subscriber.id}: rate_limit"] = subscriber.rate_limit is not None

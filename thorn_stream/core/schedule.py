@@ -29,9 +29,9 @@ VERDICTS: Final = (
     ("410", "dead: gone"),
     ("refused by a validator", "dead: blocked"),
     ("a status in `dead_on`", "dead: rejected"),
-    ("429 or 503 with Retry-After, or any answer with it", "retry, not before that"),
+    ("anything else, with all retries used up or `retry: false`", "dead: exhausted"),
+    ("an answer with Retry-After that is later than the delay", "retry, not before that"),
     ("any other status, a redirect, timeout, connection, TLS, DNS or protocol error", "retry"),
-    ("the same, with all retries used up or `retry: false`", "dead: exhausted"),
 )
 """The table as the docs print it; `settlement` is the same, row by row."""
 
