@@ -9,7 +9,7 @@ demo: .venv/run  ## the whole thing, on the embedded broker
 	@$(BIN)/thorn-stream demo $(ARGS)
 
 test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so, where it is missing
-	$(BIN)/python -m pytest -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long" $(ARGS)
 
 test-long: .venv/dev  ## what takes minutes as well
 	$(BIN)/python -m pytest $(ARGS)

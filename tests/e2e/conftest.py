@@ -31,6 +31,7 @@ def settings(broker: Broker, receiver: Receiver) -> Settings:
             "topics": [broker.name("in")],
             "allowed_networks": ["127.0.0.0/8"],
             "recipient_validators": [["block_internal_ips"], ["ensure_protocol", ["http"]]],
+            "event_timeout": 30,  # a busy machine must not turn one call into two
             "retry_tiers": [1, 2],
             "retry_delay": 1,
             "subscriber_files": [],
