@@ -405,6 +405,7 @@ def test_what_waits_for_a_subscriber_that_is_not_enabled_waits_on(state: str) ->
     world.live(life())
     assert len(world.tier(5)) == 4
     assert {told(record)["thorn-attempt"] for record in world.tier(5)} == {"1"}
+    assert {told(record)["thorn-error"] for record in world.tier(5)} == {"status:500"}
     assert len({told(record)["thorn-first"] for record in world.tier(5)}) == 1
 
 

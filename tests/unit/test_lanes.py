@@ -15,6 +15,8 @@ from tests.support.dispatching import (
 )
 from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
+from thorn_stream.core.records import Partition
+from thorn_stream.ports import Revoked
 
 
 async def soon(attempt: Attempt) -> Outcome:
@@ -335,6 +337,30 @@ def test_what_is_queued_of_a_lost_partition_is_forgotten() -> None:
     world.live(life())
     assert world.topics == {}
     assert world.main_committed == {}
+
+
+def test_a_place_that_gets_free_is_not_for_a_partition_that_is_about_to_go() -> None:
+    """Revoked, with the queue not yet looked through: the next in turn is another partition's."""
+    world = World()
+
+    async def life() -> None:
+        other = Partition("orders", 1)
+        limits = Limits(max_in_flight=1)
+        ones = (ORDERS, other)
+        rig = Rig(world, subscriber("a"), answers=None, limits=limits, partitions=ones).start()
+        rig.publish(count=3)
+        await rig.idle(0.01)
+        rig.publish(partition=1)
+        await rig.idle(0.01)
+        (first,) = rig.under_way
+        rig.worker.main.handle([Revoked([ORDERS], lambda _: None)])
+        first.ended(first, OK)
+        assert [each.delivery.envelope.record.partition for each in rig.transport.attempts] == [
+            0,
+            1,
+        ]
+
+    world.live(life())
 
 
 def test_nothing_turns_while_nothing_happens() -> None:

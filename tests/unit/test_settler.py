@@ -10,7 +10,7 @@ import pytest
 from tests.support.dispatching import DEAD, ORDERS, Rig, World, status, subscriber, told, value
 from thorn_stream.core.deliveries import Reason
 from thorn_stream.core.records import Headers
-from thorn_stream.ports import SendFailed, Sink
+from thorn_stream.ports import Lost, SendFailed, Sink
 from thorn_stream.testing import MemorySink
 
 Written = tuple[bytes | None, bytes | None, Headers]
@@ -212,6 +212,26 @@ def test_an_acknowledgement_that_comes_after_the_partition_has_gone_changes_noth
 
     world.live(life())
     assert len(world.tier(5)) == 1
+
+
+def test_a_refusal_that_comes_after_the_partition_has_gone_is_the_end_of_it() -> None:
+    """Even of a record that would be written smaller: no dead letter for the next owner's event."""
+    world = World()
+    watched = Watched(world, most=10)
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), answers=None, wrap=watched.around).start()
+        rig.publish()
+        await rig.idle(1)
+        rig.transport.end(rig.under_way[0], status(500))
+        while not watched.at:
+            await rig.idle(0)
+        rig.worker.main.handle([Lost([ORDERS])])
+        await rig.idle(1)
+        assert len(watched.at) == 1
+        assert rig.settler.failing == 0
+
+    world.live(life())
 
 
 def test_a_dead_letter_is_counted_when_it_is_in_its_topic() -> None:

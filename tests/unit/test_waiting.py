@@ -1,5 +1,7 @@
 """Retry records held until they are due."""
 
+import asyncio
+import random
 from collections import Counter
 
 from tests.support.dispatching import (
@@ -151,8 +153,12 @@ def test_due_retries_wait_while_a_lane_is_full_for_a_moment() -> None:
         for number in range(200):
             write(rig, 1.0, number=number)
         rig.start()
-        await rig.until(lambda: rig.tier_committed(5) == 200)
+        deepest = 0
+        while rig.tier_committed(5) < 200:
+            deepest = max(deepest, *(lane.depth for lane in rig.dispatcher.lanes), 0)
+            await rig.idle(0.0005)
         assert rig.clock.now < 1.6
+        assert deepest == 21
 
     world.live(life())
     assert world.topics == {}
@@ -180,6 +186,46 @@ def test_what_is_held_goes_with_its_partition() -> None:
         await rig.until(lambda: rig.tier_committed(5) == 3)
         assert len(rig.transport.attempts) == 4
         await rig.until(lambda: rig.credit_is_whole)
+
+    world.live(life())
+
+
+def test_nothing_is_begun_for_a_partition_that_is_about_to_go() -> None:
+    """What falls due while the revocation waits for another Attempt is the next owner's."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), answers=None).start()
+        write(rig, 1.0)
+        write(rig, 2.0, number=1)
+        await rig.until(lambda: len(rig.under_way) == 1)
+        revoked = asyncio.ensure_future(rig.retry.revoke(FIVE))
+        await rig.idle(1.5)
+        assert len(rig.transport.attempts) == 1
+        rig.transport.end(rig.under_way[0], OK)
+        assert await revoked
+        assert rig.tier_committed(5) == 1
+
+    world.live(life())
+
+
+def test_what_remains_is_given_on_in_time_when_others_have_gone() -> None:
+    """With one of two partitions taken out of the middle, each is begun within a tick of due."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        order = random.Random(1)
+        due = {number: order.uniform(1, 4) for number in range(200)}
+        for number, due_in in due.items():
+            write(rig, due_in, topic=retry_topic(5 if number % 2 else 15), number=number)
+        await rig.until(lambda: len(rig.waiting) == 200)
+        assert await rig.retry.revoke(FIVE)
+        rest = sorted(due_in for number, due_in in due.items() if number % 2 == 0)
+        for due_in in rest:
+            await rig.idle(due_in + 0.021 - rig.clock.now)
+            begun = sum(each <= rig.clock.now - 0.021 for each in rest)
+            assert len(rig.transport.attempts) >= begun
 
     world.live(life())
 

@@ -161,6 +161,45 @@ def test_what_hangs_at_the_deadline_is_the_next_ones() -> None:
     world.live(second())
 
 
+def test_what_falls_due_in_a_drain_is_not_begun() -> None:
+    """A drain that waits for a request begins no retry in the meantime."""
+    world = World()
+
+    async def life() -> None:
+        answers = {"http://a": status(500), "http://b": None}
+        rig = Rig(world, subscriber("a"), subscriber("b"), answers=answers).start()
+        rig.publish()
+        await rig.until(lambda: len(rig.waiting) == 1)
+        draining = asyncio.ensure_future(rig.worker.drain(25.0))
+        await rig.idle(10)
+        assert len(rig.transport.attempts) == 2
+        rig.transport.end(rig.under_way[0], OK)
+        assert await draining
+
+    world.live(life())
+
+
+def test_what_settles_just_before_the_deadline_is_committed() -> None:
+    """The last commit does not wait for an interval to pass."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), answers=None).start()
+        rig.publish(count=3)
+        await rig.idle(1)
+        draining = asyncio.ensure_future(rig.worker.drain(2.0))
+        await rig.idle(1.85)
+        rig.transport.end(rig.under_way[0], OK)
+        await rig.idle(0.1)
+        assert rig.committed == 1
+        rig.transport.end(rig.under_way[0], OK)
+        assert not await draining
+        await rig.idle(0.001)
+        assert rig.committed == 2
+
+    world.live(life())
+
+
 def test_what_is_queued_or_held_is_repeated_by_the_next_worker() -> None:
     """It was not begun, so the drain does not wait for it; nothing else is repeated."""
     world = World()
