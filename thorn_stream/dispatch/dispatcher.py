@@ -147,6 +147,8 @@ class Dispatcher:
 
     def tick(self) -> None:
         """Park what has waited too long in its Lane; write again what Kafka has refused."""
+        for delivery in self.lanes.off_hold():
+            self.deliver(delivery)
         for delivery in self.lanes.overdue():
             self.park(delivery, "lane")
         self.settler.tick()

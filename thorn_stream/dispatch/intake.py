@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
-from thorn_stream.core.flow import should_pause, should_resume
+from thorn_stream.core.flow import STALL, Hold, should_pause, should_resume, stalled
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Position, Record
 from thorn_stream.dispatch.context import Context
@@ -35,13 +35,18 @@ _PAUSE: Final = 0.002
 _REVOKE_WITHIN: Final = 1.8
 _ANSWER_WITHIN: Final = 30.0
 _WHEN_STOPPING: Final = 0.2
+_HELD: Final = (
+    f"no sign of life between this process and Kafka for more than {STALL:.0f} s: "
+    "nothing new is delivered until Kafka takes a commit"
+)
 
 
 class Intake:
     """One consumer group handle.
 
     `take(record, entry)` begins a Record's work and returns how many Deliveries that was.
-    `hold_back` says that nothing more should be taken just now, `forgot` that partitions are gone.
+    `hold_back` says that nothing more should be taken just now, `forgot` that partitions are gone;
+    `look` is called before anything is begun: whoever it is looks for a stall.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class Intake:
         self.taking = True
         self.hold_back: Callable[[], bool] = lambda: False
         self.forgot: Callable[[], None] = lambda: None
+        self.look: Callable[[], None] = lambda: None
         self._source = source
         self._take = take
         self._context = context
@@ -110,16 +116,17 @@ class Intake:
     def _pump(self) -> None:
         """Take one slice of Records, and come back for the rest when sockets have had a turn."""
         self._scheduled = False
+        self.look()
         backlog = self._backlog
         room = _SLICE
-        while backlog and room > 0 and self.taking:
+        while backlog and room > 0 and self.taking and not self.hold.on:
             if self.hold_back():
                 self._scheduled = True
                 asyncio.get_running_loop().call_later(_PAUSE, self._pump)
                 return
             room -= 1 + self._enter(backlog.popleft())
         self.give_back()
-        if backlog and self.taking:
+        if backlog and self.taking and not self.hold.on:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._pump)
 
@@ -169,7 +176,6 @@ class Intake:
 
     def _revoked(self, event: Revoked) -> None:
         """Begin nothing new for these; answer when what is under way has ended, or time is up."""
-        self._drop_from_backlog(set(event.partitions))
         ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
         for ledger in ours:
             ledger.drain()
@@ -194,7 +200,6 @@ class Intake:
         self._revoking = waiting
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
-        self._drop_from_backlog(set(partitions))
         for partition in partitions:
             self._forget(self.ledgers.get(partition))
         self.forgot()
@@ -208,12 +213,14 @@ class Intake:
         if self.ledgers.get(partition) is ledger:
             del self.ledgers[partition]
             self._paused.discard(partition)
+            if not self.ledgers:
+                self._end_hold()
         if partition in self._asked and self._asked[partition][0] is ledger:
             del self._asked[partition]
             self._commit_is_over()
 
     def _drop_from_backlog(self, partitions: Container[Partition]) -> None:
-        """What was read in an assignment must never enter the Ledger of the next one.
+        """What was read in one assignment must never enter the Ledger of the next.
 
         It would look as if the offsets before it, which are read again, had been skipped.
         """
@@ -256,15 +263,19 @@ class Intake:
             return
         settled = self._tally.records - self._committed_records
         interval = self._limits.commit_interval
-        if not self.taking:  # nobody is to wait for the end longer than for an answer
+        if self.hold.on or not self.taking:  # nobody is to wait longer than for an answer
             interval = min(interval, _WHEN_STOPPING)
         by_time = now >= self._committed_at + interval
         if not (force or by_time or settled >= self._limits.commit_count):
             return
         self._committed_at = now
         self._committed_records = self._tally.records
-        moved = {p: at for p, ledger in self.ledgers.items() if (at := ledger.to_commit())}
+        forced = self.hold.on
+        moved = {
+            p: at for p, ledger in self.ledgers.items() if (at := ledger.to_commit(force=forced))
+        }
         if moved:
+            self.hold.asked()
             self._commit_sent = now
             self._asked = {p: (self.ledgers[p], at.offset) for p, at in moved.items()}
             if self._unanswered_since is None:
@@ -282,6 +293,8 @@ class Intake:
                 del self._asked[partition]
                 if error is None:
                     ledger.answered(offset)
+                    if self.hold.answered():
+                        self._end_hold()
         self._commit_is_over()
         self._observer.committed(self.group, refused)
 
@@ -289,14 +302,36 @@ class Intake:
         if not self._asked:
             self._commit_sent = self._unanswered_since = None
 
+    # --- stalls --------------------------------------------------------------------------------
+
+    @property
+    def hold(self) -> Hold:
+        return self._tally.hold
+
+    def begin_hold(self) -> None:
+        """After a stall: begin nothing new until a commit proves that the partitions are ours."""
+        if self.ledgers and self.taking:
+            self.hold.begin()
+            if "stall" not in self.troubles:
+                self._trouble(Trouble("stall", _HELD))
+
+    def _end_hold(self) -> None:
+        self.hold.end()
+        if "stall" in self.troubles:
+            self._trouble(Trouble("stall", None))
+
     # --- as time goes by -----------------------------------------------------------------------
 
     def tick(self) -> None:
+        if not self.hold.on and stalled(self.commit_unanswered):
+            self.begin_hold()
         if self._revoking:
             self._answer_revocations()
         self._resume_what_has_room()
         self.give_back()
         self.commit()
+        if self._backlog and not self._scheduled:  # after a hold
+            self._pump()
 
     def give_back(self) -> None:
         """Return credit for what is done with, in strides: a Source is told few times."""

@@ -70,7 +70,10 @@ class Lane:
 
 
 class Lanes:
-    """All Lanes of a process, and the connections they share."""
+    """All Lanes of a process, and the connections they share.
+
+    `look` is called before anything queued is begun: whoever it is looks for a stall.
+    """
 
     def __init__(
         self,
@@ -88,6 +91,8 @@ class Lanes:
         self._queued: set[Lane] = set()  # those with a queue: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
+        self._aside: list[Delivery] = []  # of a Source that is on hold
+        self.look: Callable[[], None] = lambda: None
         self.in_flight = 0
 
     def __iter__(self) -> Iterator[Lane]:
@@ -178,6 +183,8 @@ class Lanes:
                 ledger = head.entry.ledger
                 if ledger.draining:
                     queue.popleft()
+                elif ledger.tally.hold.on:
+                    self._aside.append(queue.popleft())
                 elif head.queued_at < oldest or is_crowded(ledger.depth, ledger.window):
                     taken.append(queue.popleft())
                 else:
@@ -186,12 +193,24 @@ class Lanes:
                 self._queued.discard(lane)
         return taken
 
+    def off_hold(self) -> list[Delivery]:
+        """Take out what was set aside while its Source was on hold, and may go on now."""
+        if not self._aside:
+            return []
+        aside, self._aside = self._aside, []
+        free: list[Delivery] = []
+        for delivery in aside:
+            ledger = delivery.entry.ledger
+            if not ledger.draining:
+                (self._aside if ledger.tally.hold.on else free).append(delivery)
+        return free
+
     def abandon(self) -> None:
         """Forget all that is queued; nothing of it was begun, so the next owner repeats it."""
+        self._aside.clear()
         for lane in self._queued:
             if lane.queue:
                 lane.queue.clear()
-        self._queued.clear()
 
     def _queue_up(self, lane: Lane) -> None:
         if not lane.in_turn and lane.has_room:
@@ -200,13 +219,17 @@ class Lanes:
 
     def _take_turns(self) -> None:
         """One each, in turn, while there are connections."""
+        self.look()
         turns = self._turns
         while turns and self.in_flight < self._limits.max_connections:
             lane = turns.popleft()
             lane.in_turn = False
             while lane.queue and lane.has_room:
                 delivery = lane.queue.popleft()
-                if not delivery.entry.ledger.draining:
+                ledger = delivery.entry.ledger
+                if ledger.tally.hold.on:
+                    self._aside.append(delivery)
+                elif not ledger.draining:
                     self._send(lane, delivery)
                     break
             if lane.queue:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from thorn_stream.core.flow import stalled
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
@@ -36,6 +37,11 @@ class Worker:
         self.retry = Intake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
         self.intakes = (self.main, self.retry)
+        self._clock = context.clock
+        self._turned: float | None = None  # when the loop was last known to turn
+        dispatcher.lanes.look = self.look
+        for intake in self.intakes:
+            intake.look = self.look
         self._timer: asyncio.TimerHandle | None = None
         self._releasing = False
 
@@ -47,15 +53,30 @@ class Worker:
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        self.look()
+        self._turned = self._clock.monotonic()
         self.dispatcher.tick()
         for intake in self.intakes:
             intake.tick()
         if not self._releasing:
             self._release()
 
+    def look(self) -> None:
+        """Notice that the process stood still, before anything is begun after it.
+
+        Whatever comes first then (records, answers, the next tick) asks here.
+        """
+        now = self._clock.monotonic()
+        if self._turned is not None and stalled(now - self._turned):
+            for intake in self.intakes:
+                intake.begin_hold()
+            self._turned = now
+
     def _release(self) -> None:
         """Give on what is due, a slice at a time; held back, wait for the next tick."""
-        more = self.retry.taking and self.waiting.release_due(_RELEASE)
+        self.look()
+        may = self.retry.taking and not self.retry.hold.on
+        more = may and self.waiting.release_due(_RELEASE)
         self._releasing = more and not self.dispatcher.lanes.holding
         if self._releasing:
             asyncio.get_running_loop().call_soon(self._release)
