@@ -7,12 +7,27 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["HOLD_FOR", "Choice", "Limits", "choose", "is_crowded", "should_pause", "should_resume"]
+__all__ = [
+    "HOLD_FOR",
+    "STALL",
+    "Choice",
+    "Hold",
+    "Limits",
+    "choose",
+    "is_crowded",
+    "should_pause",
+    "should_resume",
+    "stalled",
+]
 
 HOLD_FOR: Final = 0.05
 """Seconds a full Lane may hold back intake. A Lane of 1,000 that empties faster than that takes
 20,000 a second: it is a burst on a good receiver, and parking would cost more than waiting. One
 that is slower is parked from, so what it can delay others by is bounded by this."""
+
+STALL: Final = 2.0
+"""Seconds in which the loop did not turn, or a commit was not answered, after which the group may
+have given our partitions to others without our knowing. Below any usual session (6 s and more)."""
 
 
 class Choice(Enum):
@@ -63,3 +78,42 @@ def is_crowded(depth: int, window: int) -> bool:
 def should_resume(depth: int, held: int, limits: Limits) -> bool:
     """Half of both is free again; between this and `should_pause` nothing changes."""
     return depth <= limits.window // 2 and held <= limits.lookahead // 2
+
+
+def stalled(seconds: float) -> bool:
+    """Whether somebody else may own our partitions after so long without a sign of life."""
+    return seconds > STALL
+
+
+class Hold:
+    """After a stall nothing new is delivered until Kafka has taken a commit: one per Source.
+
+    What was read before the stall may be another member's by now, and records come out of the
+    client before it learns that. A commit is what proves the membership, and only one that was
+    sent after the stall: an older answer may have waited in a socket all the time.
+    """
+
+    __slots__ = ("_asked", "on")
+
+    def __init__(self) -> None:
+        self.on = False
+        self._asked = False
+
+    def begin(self) -> None:
+        self.on = True
+        self._asked = False
+
+    def asked(self) -> None:
+        """A commit has been sent."""
+        self._asked = self.on
+
+    def answered(self) -> bool:
+        """A commit was accepted; True when that ends the hold."""
+        ended = self._asked
+        if ended:
+            self.end()
+        return ended
+
+    def end(self) -> None:
+        """Nothing is left that was ours before the stall."""
+        self.on = self._asked = False

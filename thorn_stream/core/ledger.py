@@ -6,8 +6,9 @@ which nobody asks any more: the epoch is the object itself.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from thorn_stream.core.flow import Hold
 from thorn_stream.core.records import Partition, Position
 
 __all__ = ["Entry", "Ledger", "Tally"]
@@ -15,10 +16,14 @@ __all__ = ["Entry", "Ledger", "Tally"]
 
 @dataclass(slots=True)
 class Tally:
-    """How much of what a Source handed over is done with: records, and their payload bytes."""
+    """How much of what a Source handed over is done with: records, and their payload bytes.
+
+    `hold` says whether anything new of it may be delivered just now.
+    """
 
     records: int = 0
     size: int = 0
+    hold: Hold = field(default_factory=Hold)
 
 
 class Entry:
@@ -105,9 +110,9 @@ class Ledger:
                 entries.popleft()
             self.committable = entries[0].offset if entries else self.next
 
-    def to_commit(self) -> Position | None:
-        """What a commit should say now; None when it would say nothing new."""
-        if self.closed or self.committable == self.committed:
+    def to_commit(self, *, force: bool = False) -> Position | None:
+        """What a commit should say now; None when it would say nothing new, unless forced."""
+        if self.closed or (self.committable == self.committed and not force):
             return None
         return Position(self.committable)
 
