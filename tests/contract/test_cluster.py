@@ -7,8 +7,19 @@ import pytest
 
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import Broker
-from thorn_stream.adapters.kafka import TopicSpec, create_topics, describe, topic_configs
-from thorn_stream.core.errors import ConfigurationError, KafkaRefused, KafkaUnreachable
+from thorn_stream.adapters.kafka import (
+    TopicSpec,
+    create_topics,
+    delete_topics,
+    describe,
+    topic_configs,
+)
+from thorn_stream.core.errors import (
+    ConfigurationError,
+    KafkaRefused,
+    KafkaUnreachable,
+    TopicMissing,
+)
 
 
 def _login(broker: Broker, password: str) -> dict[str, Any]:
@@ -64,12 +75,50 @@ def test_every_refused_topic_is_named(apache_broker: Broker) -> None:
         bad: TopicSpec(1, 3),
         worse: TopicSpec(1, 1, {"cleanup.policy": "nonsense"}),
     }
-    with pytest.raises(KafkaRefused) as refused:
+    with pytest.raises(TopicMissing) as refused:
         create_topics(apache_broker.client, specs, 20)
     assert bad in str(refused.value)
     assert worse in str(refused.value)
     assert good not in str(refused.value)
     assert good in describe(apache_broker.client, 20).topics
+
+
+@pytest.mark.kafka
+def test_a_dry_run_makes_nothing(apache_broker: Broker) -> None:
+    """Kafka is only asked whether it would: what it would refuse is refused, nothing is made."""
+    good, bad = apache_broker.name("good"), apache_broker.name("bad")
+    client = apache_broker.client
+    assert create_topics(client, {good: TopicSpec(1, 1)}, 20, dry_run=True) == [good]
+    with pytest.raises(TopicMissing, match=bad):
+        create_topics(client, {bad: TopicSpec(1, 3)}, 20, dry_run=True)
+    assert not {good, bad} & set(describe(client, 20).topics)
+
+
+def test_topics_are_deleted_where_that_is_possible(broker: Broker) -> None:
+    """Those that exist, by name; the embedded broker deletes none, and no error says so."""
+    a, b = broker.topic("a"), broker.topic("b")
+    assert delete_topics(broker.client, [a, broker.name("no")], 20) == (
+        [] if broker.embedded else [a]
+    )
+    there = describe(broker.client, 20).topics
+    assert (a in there, b in there) == (broker.embedded, True)
+
+
+@pytest.mark.kafka
+def test_a_missing_permission_to_delete_topics_is_said(apache_broker: Broker) -> None:
+    """A topic this user may see and not delete is named, with the rule that is missing."""
+    name = apache_broker.topic("kept")
+    apache_broker.allow("DESCRIBE", topic=name)
+    with pytest.raises(KafkaRefused, match=name):
+        delete_topics(_login(apache_broker, "right-password"), [name], 20)
+    assert name in describe(apache_broker.client, 20).topics
+
+
+@pytest.mark.kafka
+def test_replicas_are_counted(apache_broker: Broker) -> None:
+    """Each topic's least number of replicas; there is one broker, so one."""
+    name = apache_broker.topic("t")
+    assert describe(apache_broker.client, 20).replicas[name] == 1
 
 
 def test_where_nobody_listens_is_said(embedded_broker: Broker) -> None:

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its stubs forget to say so
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from tests.support.apache_kafka import ApacheKafka
 from thorn_stream.adapters.embedded import EmbeddedBroker
@@ -109,6 +116,37 @@ class Broker:
         else:
             create_topics(self.client, {full: TopicSpec(partitions, 1, config or {})}, 20)
         return full
+
+    def allow(self, *operations: str, topic: str = "", group: str = "") -> None:
+        """Grant the user of the listener with login these rights (Apache Kafka only)."""
+        kind = ResourceType.TOPIC if topic else ResourceType.GROUP
+        who = ("User:thorn", "*")
+        rules = [
+            AclBinding(
+                kind,
+                topic or group,
+                ResourcePatternType.LITERAL,
+                *who,
+                AclOperation[operation],
+                AclPermissionType.ALLOW,
+            )
+            for operation in operations
+        ]
+        admin = AdminClient({"bootstrap.servers": self.real.bootstrap_servers})
+        for future in admin.create_acls(rules).values():
+            future.result(timeout=20)
+
+    @property
+    def login(self) -> dict[str, Any]:
+        """A `kafka:` section of the user that has only the rights given by `allow`."""
+        assert isinstance(self.real, ApacheKafka)
+        return {
+            "bootstrap_servers": self.real.login_servers,
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "PLAIN",
+            "sasl_username": "thorn",
+            "sasl_password": "right-password",
+        }
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Let records below this offset be gone, as retention does."""

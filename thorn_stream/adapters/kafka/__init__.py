@@ -1,12 +1,15 @@
 """Everything that touches Kafka: reading, writing, and looking after topics."""
 
+from thorn_stream.adapters.kafka.access import group_access, topic_access
 from thorn_stream.adapters.kafka.admin import (
     Cluster,
     TopicSpec,
     create_topics,
+    delete_topics,
     describe,
     topic_configs,
 )
+from thorn_stream.adapters.kafka.browse import browse, record_at
 from thorn_stream.adapters.kafka.settings import SourceSettings
 from thorn_stream.adapters.kafka.sink import KafkaSink, SinkSettings
 from thorn_stream.adapters.kafka.source import KafkaSource
@@ -18,7 +21,12 @@ __all__ = [
     "SinkSettings",
     "SourceSettings",
     "TopicSpec",
+    "browse",
     "create_topics",
+    "delete_topics",
     "describe",
+    "group_access",
+    "record_at",
+    "topic_access",
     "topic_configs",
 ]

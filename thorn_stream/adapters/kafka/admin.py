@@ -22,7 +22,14 @@ from thorn_stream.adapters.kafka.settings import common, make, redacted
 from thorn_stream.adapters.kafka.trouble import Troubles, wording
 from thorn_stream.core import errors
 
-__all__ = ["Cluster", "TopicSpec", "create_topics", "describe", "topic_configs"]
+__all__ = [
+    "Cluster",
+    "TopicSpec",
+    "create_topics",
+    "delete_topics",
+    "describe",
+    "topic_configs",
+]
 
 _EMBEDDED: Final = "mockCluster"
 _FIRST_PATIENCE: Final = 0.5  # seconds
@@ -39,10 +46,15 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a broker says of its cluster: each topic with its number of partitions."""
+    """What a broker says of its cluster.
+
+    Each topic with its number of partitions, and with the least number of replicas that one of
+    its partitions has.
+    """
 
     id: str
     topics: Mapping[str, int]
+    replicas: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def embedded(self) -> bool:
@@ -59,25 +71,54 @@ def describe(client: Mapping[str, Any], timeout: float) -> Cluster:
     admin = make(AdminClient, common(client), error_cb=troubles.connection)
     told = _metadata(client, admin, troubles, timeout)
     there = {name: len(topic.partitions) for name, topic in told.topics.items()}
-    return Cluster(str(told.cluster_id), there)
+    replicas = {
+        name: min((len(one.replicas) for one in topic.partitions.values()), default=0)
+        for name, topic in told.topics.items()
+    }
+    return Cluster(str(told.cluster_id), there, replicas)
 
 
 def create_topics(
-    client: Mapping[str, Any], topics: Mapping[str, TopicSpec], timeout: float
+    client: Mapping[str, Any],
+    topics: Mapping[str, TopicSpec],
+    timeout: float,
+    *,
+    dry_run: bool = False,
 ) -> list[str]:
     """Make those that do not exist; returns the names of those made.
 
-    One that exists stays as it is, whatever its shape. Raises `KafkaRefused` naming every topic
-    that was refused, and `KafkaUnreachable`.
+    One that exists stays as it is, whatever its shape. A `dry_run` only asks Kafka whether it
+    would. Raises `KafkaRefused` (no permission) or `TopicMissing` (any other reason), which name
+    every topic that was refused, and `KafkaUnreachable`.
     """
     cluster = describe(client, timeout)
     missing = {name: spec for name, spec in topics.items() if name not in cluster.topics}
     if not missing:
         return []
     if cluster.embedded:
-        _ask_for(client, missing, timeout)
+        if not dry_run:
+            _ask_for(client, missing, timeout)
         return list(missing)
-    return _create(client, missing, timeout)
+    return _create(client, missing, timeout, dry_run=dry_run)
+
+
+def delete_topics(client: Mapping[str, Any], topics: Iterable[str], timeout: float) -> list[str]:
+    """Delete those that exist, with all they hold; returns the names of those deleted.
+
+    The embedded broker deletes none. Raises `KafkaRefused` naming every topic that was refused,
+    and `KafkaUnreachable`.
+    """
+    cluster = describe(client, timeout)
+    there = [name for name in topics if name in cluster.topics]
+    if not there or cluster.embedded:
+        return []
+    admin = make(AdminClient, common(client))
+    asked = admin.delete_topics(there, operation_timeout=timeout)
+    deleted, refused = _answers(asked, timeout, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    if refused:
+        told = "; ".join(f"{name}: {wording(error, name)}" for name, error in refused.items())
+        raise errors.KafkaRefused(f"topics not deleted: {told}")
+    return deleted
 
 
 def topic_configs(
@@ -126,27 +167,44 @@ _NO_ANSWER: Final = "Kafka did not answer in time: is the cluster well? Try agai
 
 
 def _create(
-    client: Mapping[str, Any], topics: Mapping[str, TopicSpec], timeout: float
+    client: Mapping[str, Any], topics: Mapping[str, TopicSpec], timeout: float, *, dry_run: bool
 ) -> list[str]:
     admin = make(AdminClient, common(client))
     new = [
         NewTopic(name, spec.partitions, spec.replication, config=dict(spec.config))
         for name, spec in topics.items()
     ]
-    made, refused = [], []
-    for name, future in admin.create_topics(new, operation_timeout=timeout).items():
+    asked = admin.create_topics(new, operation_timeout=timeout, validate_only=dry_run)
+    made, refused = _answers(asked, timeout, KafkaError.TOPIC_ALREADY_EXISTS)
+    if refused:
+        told = "; ".join(f"{name}: {wording(error, name)}" for name, error in refused.items())
+        forbidden = any(error.code() in codes.FORBIDDEN for error in refused.values())
+        kind = errors.KafkaRefused if forbidden else errors.TopicMissing
+        raise kind(f"topics not created: {told}")
+    return made
+
+
+def _answers(
+    asked: Mapping[str, Any], timeout: float, harmless: int
+) -> tuple[list[str], dict[str, KafkaError]]:
+    """Wait for each; names of those done, and the error of each that was refused.
+
+    One refused with the `harmless` code is neither: somebody else was quicker.
+    """
+    done, refused = [], {}
+    for name, future in asked.items():
         try:
             future.result(timeout=timeout)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                refused.append(f"{name}: {wording(error.args[0], name)}")
+            if error.args[0].code() in codes.NO_ANSWER:
+                raise errors.KafkaUnreachable(_NO_ANSWER) from None
+            if error.args[0].code() != harmless:
+                refused[name] = error.args[0]
         except NoAnswer:
             raise errors.KafkaUnreachable(_NO_ANSWER) from None
         else:
-            made.append(name)
-    if refused:
-        raise errors.KafkaRefused(f"topics not created: {'; '.join(refused)}")
-    return made
+            done.append(name)
+    return done, refused
 
 
 def _ask_for(client: Mapping[str, Any], topics: Iterable[str], timeout: float) -> None:

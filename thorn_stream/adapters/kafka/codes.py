@@ -9,7 +9,9 @@ ALL_BROKERS_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
 AUTHENTICATION: Final = KafkaError._AUTHENTICATION
 FATAL: Final = KafkaError._FATAL
 MAX_POLL_EXCEEDED: Final = KafkaError._MAX_POLL_EXCEEDED
+GROUP_FORBIDDEN: Final = KafkaError.GROUP_AUTHORIZATION_FAILED
 OFFSET_RESET: Final = KafkaError._AUTO_OFFSET_RESET
+PARTITION_EOF: Final = KafkaError._PARTITION_EOF
 RESOLVE: Final = KafkaError._RESOLVE
 TLS: Final = KafkaError._SSL
 TIMED_OUT: Final = KafkaError._TIMED_OUT
@@ -20,6 +22,15 @@ UNKNOWN_TOPIC: Final = KafkaError._UNKNOWN_TOPIC
 MISSING_TOPIC: Final = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC, UNKNOWN_PARTITION}
 )
+
+FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        GROUP_FORBIDDEN,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+"""The user was recognised, and may not do this."""
 
 NO_ANSWER: Final = frozenset({TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN})
 

@@ -11,7 +11,7 @@ from thorn_stream.adapters.kafka.handover import Credit, Outbox
 from thorn_stream.core.records import Headers, Partition, Record
 from thorn_stream.ports import Records
 
-__all__ = ["Intake", "partition_of"]
+__all__ = ["Intake", "partition_of", "record_of"]
 
 _POLL: Final = 0.05
 _BATCH: Final = 500
@@ -85,7 +85,7 @@ class Intake:
             if (error := message.error()) is not None:
                 self._failed(message, error)
                 continue
-            record = _record(message)
+            record = record_of(message)
             partition = Partition(record.topic, record.partition)
             if partition in following:  # else revoked while it was on its way
                 following[partition] = record.offset + 1
@@ -126,7 +126,7 @@ def partition_of(message: Message) -> Partition:
     return Partition(cast("str", message.topic()), cast("int", message.partition()))
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
     """Make a Record; the casts say what holds for every message that is not an error."""
     kind, timestamp = message.timestamp()
     return Record(

@@ -21,13 +21,6 @@ GROUP: Final = "group"
 LOGIN: Final = "login"
 
 _ACL: Final = "`thorn-stream topics plan --acl` prints the rules"
-_REFUSING: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    }
-)
 
 
 def of_message(error: KafkaError, topic: str | None, group: str) -> Trouble:
@@ -84,7 +77,7 @@ def of_connection(error: KafkaError) -> Trouble:
 def wording(error: KafkaError, topic: str | None = None) -> str:
     """One line for an error of a request (a write, a commit, a look at a topic)."""
     code = error.code()
-    if code in _REFUSING:
+    if code in codes.FORBIDDEN:
         about = f" ({topic})" if topic else ""
         return f"{error.name()}{about}: allow it for this user; {_ACL}"
     if code in codes.MISSING_TOPIC:
