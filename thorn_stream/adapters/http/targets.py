@@ -44,13 +44,20 @@ class Origin:
 class Target:
     """Where requests go: an origin and the first lines of each request; or why they cannot go."""
 
-    __slots__ = ("closing_head", "head", "origin", "refused")
+    __slots__ = ("closing_head", "head", "origin", "refused", "url")
 
-    def __init__(self, origin: Origin, head: bytes, refused: Failure | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        head: bytes,
+        refused: Failure | None = None,
+        url: RecipientUrl | None = None,
+    ) -> None:
         self.origin = origin
         self.head = head
         self.closing_head = head + b"Connection: close\r\n"
         self.refused = refused
+        self.url = url
 
 
 _NOWHERE = Origin("", 0)
@@ -92,7 +99,7 @@ class Targets:
         head = (
             f"POST {url.target} HTTP/1.1\r\nHost: {url.authority}\r\nAccept-Encoding: identity\r\n"
         )
-        return Target(origin, head.encode("ascii"))
+        return Target(origin, head.encode("ascii"), url=url)
 
     def _origin(self, url: RecipientUrl, tls: Tls | None) -> Origin:
         if url.scheme == "http":
