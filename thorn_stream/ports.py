@@ -210,7 +210,11 @@ class Observer(Protocol):
 
     def undecodable(self, record: Record, why: str) -> None: ...
 
-    def ignored(self, what: str) -> None: ...
+    def ignored(self, what: str) -> None:
+        """Something that came with an event could not be used and was left out."""
+
+    def clamped(self, header: str) -> None:
+        """What an event asks for by this header is beyond a ceiling of the settings, and cut."""
 
     def attempted(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> None:
         """One Attempt has ended. `delivery.attempts` counts it already."""

@@ -152,7 +152,7 @@ def test_what_else_is_told_is_counted_with_its_labels() -> None:
     metrics.committed("thorn", "Broker: Unknown member")
     metrics.lost_records("thorn", ORDERS, 7)
     metrics.late_outcome()
-    metrics.count("thorn_clamped_total", "thorn-timeout")
+    metrics.clamped("thorn-timeout")
     metrics.trouble("thorn", Trouble("broker", "gone"))
     metrics.assigned("thorn", [ORDERS])
     metrics.unassigned("thorn", [ORDERS], lost=True)

@@ -443,6 +443,9 @@ class RecordingObserver:
     def ignored(self, what: str) -> None:
         self._keep("ignored", what)
 
+    def clamped(self, header: str) -> None:
+        self._keep("clamped", header)
+
     def attempted(self, delivery: Delivery, outcome: Outcome, settlement: Settlement) -> None:
         self._keep("attempted", delivery, outcome, settlement)
 

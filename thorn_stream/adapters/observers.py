@@ -49,6 +49,10 @@ class Observers:
         for each in self._all:
             each.ignored(what)
 
+    def clamped(self, header: str) -> None:
+        for each in self._all:
+            each.clamped(header)
+
     def dropped(self, cause: str) -> None:
         for each in self._all:
             each.dropped(cause)

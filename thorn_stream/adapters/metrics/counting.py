@@ -166,6 +166,9 @@ class Metrics:
     def ignored(self, what: str) -> None:
         self.count("thorn_ignored_total", what)
 
+    def clamped(self, header: str) -> None:
+        self.count("thorn_clamped_total", header)
+
     def dropped(self, cause: str) -> None:
         self.count("thorn_dropped_total", cause)
 
