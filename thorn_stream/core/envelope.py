@@ -1,19 +1,23 @@
 """Bytes and headers of a Record to an Envelope, or to an Undecodable.
 
 Only what matching needs is parsed: the event's name, and the sender when a Subscriber asks for
-it. The value's own bytes are what is sent.
+it. The value's own bytes are what is sent. A CloudEvent is an Envelope in other words
+(`core.cloudevents`); what else an event's headers ask for is read in `core.overrides`.
 """
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from thorn_stream.core import ids
-from thorn_stream.core.records import Record, header
+from thorn_stream.core import cloudevents, ids
+from thorn_stream.core.cloudevents import BINARY, CONTENT_TYPE, CloudEvent, is_structured
+from thorn_stream.core.overrides import UNREAD, Overrides
+from thorn_stream.core.records import Headers, Record
 
 __all__ = ["Decoded", "Envelope", "Tombstone", "Undecodable", "decode", "invalid_name"]
 
@@ -26,19 +30,21 @@ class _Head(msgspec.Struct):
     event: str
 
 
+T = TypeVar("T")
+
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_any = msgspec.json.Decoder().decode
 _SHALLOW: Final = 200
 _MARGIN: Final = 150
 
 
-def _decode_deep(value: bytes, margin: int = _MARGIN) -> _Head:
-    """Decode with less of the stack than there is.
+def _with_margin(read: Callable[[], T], margin: int = _MARGIN) -> T:
+    """Read with less of the stack than there is.
 
     A value nested so deeply that it just fits is read again later, from deeper calls; this leaves
     them room, so that it is undecodable here or never.
     """
-    return _decode_deep(value, margin - 1) if margin else _decode_head(value)
+    return _with_margin(read, margin - 1) if margin else read()
 
 
 def _whole(digits: str) -> int | float:
@@ -56,7 +62,9 @@ class Envelope:
     `event` is its name, `id` the event id, `record` the Record it was read from (of a retry: the
     Record of the event itself, as it stood in its input topic). `ignored_id` says that a
     `thorn-id` header was there but could not be used. `fields` parses the rest, once. `shared` is
-    what the requests of all its Deliveries have in common, kept by `core.request`.
+    what the requests of all its Deliveries have in common, kept by `core.request`. `own` is what
+    its headers ask for beside that: None when there is nothing, else `UNREAD` until dispatch, which
+    knows the ceilings, has read it. `cloud` is there when the Record holds a CloudEvent.
     """
 
     event: str
@@ -64,10 +72,15 @@ class Envelope:
     record: Record
     ignored_id: bool = False
     shared: object = field(default=None, repr=False)
+    own: Overrides | None = field(default=None, repr=False)
+    cloud: CloudEvent | None = field(default=None, repr=False)
     _fields: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     def value(self) -> bytes:
+        """The Envelope's JSON: the Record's own bytes, unless it holds a CloudEvent."""
+        if self.cloud is not None:
+            return self.cloud.envelope()
         return self.record.value or b""
 
     def fields(self) -> dict[str, Any]:
@@ -114,23 +127,77 @@ def invalid_name(name: str) -> str | None:
     return None
 
 
+_Mode: TypeAlias = Literal["structured", "binary"]
+_Told: TypeAlias = tuple[bytes | None, Overrides | None, _Mode | None]
+"""What headers say of a Record: the id given, whether more is asked for, how it is a CloudEvent."""
+_CLOUD: Final = BINARY | {CONTENT_TYPE}
+
+
 def decode(record: Record) -> Decoded:
     """Never raises: what cannot be read comes back as `Undecodable`."""
     value = record.value
     if value is None:
         return _TOMBSTONE
+    given = own = mode = None
+    if record.headers:
+        given, own, mode = _read_headers(record.headers)
+        if mode is not None:
+            return _decode_cloud(record, value, (given, own, mode))
     try:
         if not value.isascii():
             value.decode("utf-8")
         nested = value.count(b"[") + value.count(b"{") > _SHALLOW
-        name = (_decode_deep(value) if nested else _decode_head(value)).event
+        name = (_with_margin(lambda: _decode_head(value)) if nested else _decode_head(value)).event
+    except msgspec.ValidationError as error:  # it is JSON, with no event's name in it
+        return _decode_cloud(record, value, (given, own, None), f"not an envelope: {error}"[:200])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Undecodable(f"not an envelope: {error}"[:200])
     why = invalid_name(name)
     if why is not None:
         return Undecodable(why)
-    given = header(record.headers, "thorn-id") if record.headers else None
     if given is not None and _EVENT_ID.fullmatch(given):
-        return Envelope(name, given.decode("ascii"), record)
+        return Envelope(name, given.decode("ascii"), record, False, None, own)
     derived = ids.event_id(record.topic, record.partition, record.offset, record.timestamp)
-    return Envelope(name, derived, record, ignored_id=given is not None)
+    return Envelope(name, derived, record, given is not None, None, own)
+
+
+def _read_headers(headers: Headers) -> _Told:
+    given: bytes | None = None
+    own: Overrides | None = None
+    mode: _Mode | None = None
+    for name, value in headers:
+        if name.startswith("thorn-"):
+            if name == "thorn-id":
+                given = value or b""
+            elif not name.startswith("thorn-http-"):
+                own = UNREAD
+        elif name in _CLOUD:
+            if name != CONTENT_TYPE:
+                mode = mode or "binary"
+            elif is_structured(value):
+                mode = "structured"
+    return given, own, mode
+
+
+def _decode_cloud(record: Record, value: bytes, told: _Told, otherwise: str = "") -> Decoded:
+    """A Record whose headers call it a CloudEvent; or a value that may be one, `otherwise` not."""
+    given, own, mode = told
+    try:
+        if mode == "binary":
+            cloud: CloudEvent | None = _with_margin(
+                lambda: cloudevents.binary(value, record.headers)
+            )
+        else:
+            value.decode("utf-8")
+            cloud = _with_margin(lambda: cloudevents.structured(value, told=not otherwise))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Undecodable(f"not a CloudEvent: {error}"[:200])
+    if cloud is None:
+        return Undecodable(otherwise)
+    why = invalid_name(cloud.type)
+    if why is not None:
+        return Undecodable(f"not a CloudEvent: {why}")
+    if given is not None and _EVENT_ID.fullmatch(given):
+        return Envelope(cloud.type, given.decode("ascii"), record, False, None, own, cloud)
+    derived = ids.derived(cloud.identity)
+    return Envelope(cloud.type, derived, record, given is not None, None, own, cloud)

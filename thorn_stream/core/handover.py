@@ -11,22 +11,11 @@ from typing import Final
 
 from thorn_stream.core.deliveries import Delivery, Reason
 from thorn_stream.core.envelope import Envelope, Undecodable, decode
+from thorn_stream.core.overrides import MEANT
 from thorn_stream.core.records import Headers, Record
 
 __all__ = ["Held", "dead_letter_headers", "headers", "held", "restore", "undecodable_headers"]
 
-_MEANT: Final = frozenset(
-    {
-        "thorn-timeout",
-        "thorn-retry",
-        "thorn-retry-max",
-        "thorn-retry-delay",
-        "thorn-allow-keepalive",
-        "thorn-validators",
-        "thorn-subscribers",
-        "thorn-results",
-    }
-)
 _LONGEST_ERROR: Final = 200
 _NEEDED: Final = (
     "thorn-delivery",
@@ -74,9 +63,7 @@ def _kept(given: Headers) -> Headers:
     return [
         pair
         for pair in given
-        if not pair[0].startswith("thorn-")
-        or pair[0] in _MEANT
-        or pair[0].startswith("thorn-http-")
+        if not pair[0].startswith("thorn-") or pair[0] in MEANT or pair[0].startswith("thorn-http-")
     ]
 
 

@@ -18,9 +18,18 @@ from thorn_stream.core.deliveries import (
     Retry,
     Settlement,
 )
+from thorn_stream.core.overrides import Overrides
 from thorn_stream.core.subscribers import Subscriber
 
-__all__ = ["VERDICTS", "RetryPolicy", "Tiers", "policy_for", "retry_after_seconds", "settlement"]
+__all__ = [
+    "VERDICTS",
+    "RetryPolicy",
+    "Tiers",
+    "policy_for",
+    "policy_with",
+    "retry_after_seconds",
+    "settlement",
+]
 
 T = TypeVar("T")
 
@@ -112,6 +121,23 @@ def _asks_for_delays(subscriber: Subscriber) -> bool:
     """A Subscriber that sets delay, backoff or number means these, not the settings' schedule."""
     asked = (subscriber.retry_max, subscriber.retry_delay, subscriber.retry_backoff)
     return any(value is not None for value in asked)
+
+
+def policy_with(own: Overrides, subscriber: Subscriber, policy: RetryPolicy) -> RetryPolicy:
+    """The policy of one event: the Subscriber's own values, else the event's, else `policy`'s.
+
+    As with a Subscriber, an event's number or delay means these, and not the settings' schedule;
+    a Subscriber's own schedule holds whatever the event asks for.
+    """
+    if own.retry is not None and subscriber.retry is None:
+        policy = replace(policy, retry=own.retry)
+    if subscriber.retry_schedule is not None:
+        return policy
+    if own.retry_max is not None and subscriber.retry_max is None:
+        policy = replace(policy, retry_max=own.retry_max, schedule=None)
+    if own.retry_delay is not None and subscriber.retry_delay is None:
+        policy = replace(policy, delay=own.retry_delay, schedule=None)
+    return policy
 
 
 def retry_after_seconds(text: str, now: int) -> float | None:
