@@ -4,12 +4,15 @@ import pytest
 
 from thorn_stream.core.flow import (
     HOLD_FOR,
+    STALL,
     Choice,
+    Hold,
     Limits,
     choose,
     is_crowded,
     should_pause,
     should_resume,
+    stalled,
 )
 
 
@@ -58,3 +61,34 @@ def test_a_window_is_crowded_from_three_quarters_on() -> None:
     assert is_crowded(75, 100)
     assert is_crowded(1, 1)
     assert not is_crowded(0, 1)
+
+
+def test_a_stall_is_longer_than_its_limit() -> None:
+    """Up to the limit is none, so that it is well below any session."""
+    assert not stalled(STALL)
+    assert stalled(STALL + 0.001)
+
+
+def test_a_hold_ends_with_a_commit_that_was_sent_after_it_began() -> None:
+    """An answer to an older one proves nothing; another stall asks for another commit."""
+    hold = Hold()
+    hold.asked()
+    hold.begin()
+    assert not hold.answered()
+    assert hold.on
+    hold.asked()
+    hold.begin()
+    assert not hold.answered()
+    assert hold.on
+    hold.asked()
+    assert hold.answered()
+    assert not hold.on
+
+
+def test_a_hold_ends_when_nothing_is_left_of_before() -> None:
+    """What is assigned after that is ours by the newest word of the group."""
+    hold = Hold()
+    hold.begin()
+    hold.end()
+    assert not hold.on
+    assert not hold.answered()

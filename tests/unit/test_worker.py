@@ -55,14 +55,17 @@ def test_it_tells_troubles_and_commits_without_an_answer() -> None:
         rig.retry.tell(Trouble("topic:x", "the topic x is missing: create it"))
         rig.main.hold_commits = True
         rig.publish()
-        await rig.idle(29)
+        await rig.idle(1.5)
         assert rig.worker.reasons() == ["the topic x is missing: create it"]
-        await rig.idle(2)
-        assert rig.worker.reasons() == [
-            "the topic x is missing: create it",
-            "group thorn: no commit has been answered for 31 s",
+        await rig.idle(27.5)
+        assert [reason.partition(":")[0] for reason in rig.worker.reasons()] == [
+            "no sign of life between this process and Kafka for more than 2 s",
+            "the topic x is missing",
         ]
+        await rig.idle(2)
+        assert rig.worker.reasons()[-1] == "group thorn: no commit has been answered for 31 s"
         rig.retry.tell(Trouble("topic:x", None))
+        rig.main.hold_commits = False
         rig.main.answer_commits()
         await rig.idle(0.1)
         assert rig.worker.reasons() == []
