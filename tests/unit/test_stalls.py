@@ -174,9 +174,7 @@ def test_a_due_retry_waits_for_the_commit_of_its_own_group() -> None:
         rig.publish()
         await rig.until(lambda: rig.committed == 2)
         assert numbers(rig) == [0, 1]
-        assert rig.retry.commits == [
-            {Partition(f"thorn.retry.{t}s", 0): Position(0) for t in WAITS}
-        ]
+        assert rig.retry.commits == [dict.fromkeys(TIERS, Position(0))]
         rig.retry.hold_commits = False
         rig.retry.answer_commits()
         await rig.until(lambda: rig.tier_committed(5) == 1)
