@@ -1,0 +1,27 @@
+# The image of a dispatcher. BASE may be any image with Python 3.11 or later of the same version in
+# both stages; what runs is copied whole, so the second stage needs no pip, compiler or shell.
+ARG BASE=python:3.11-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
+RUN ["python", "-m", "venv", "/opt/thorn-stream"]
+# dependencies first: they change less often than the code
+COPY requirements/image.lock requirements/
+RUN ["/opt/thorn-stream/bin/pip", "install", "--require-hashes", "--only-binary", ":all:", "-r", "requirements/image.lock"]
+COPY pyproject.toml README.md LICENSE ./
+COPY thorn_stream thorn_stream
+RUN python -m pip wheel --no-deps --wheel-dir dist . \
+    && /opt/thorn-stream/bin/pip install --no-deps --no-index --find-links dist thorn-stream \
+    && /opt/thorn-stream/bin/python -m compileall -q /opt/thorn-stream/lib
+
+FROM ${BASE}
+COPY --from=build /opt/thorn-stream /opt/thorn-stream
+ENV PATH=/opt/thorn-stream/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# settings: config/thorn.yaml and config/subscribers/ are read from here, or THORN_ variables
+WORKDIR /etc/thorn-stream
+EXPOSE 9464
+# a number, so that Kubernetes can see that it is not root
+USER 65532:65532
+ENTRYPOINT ["thorn-stream"]
+CMD ["run"]
