@@ -5,6 +5,7 @@ import random
 import resource
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -17,8 +18,6 @@ from thorn_stream.adapters.kafka import (
     KafkaSource,
     SinkSettings,
     SourceSettings,
-    TopicSpec,
-    create_topics,
     describe,
 )
 from thorn_stream.adapters.logs import LogObserver
@@ -42,7 +41,8 @@ from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
 from thorn_stream.ops.match import read_directory
-from thorn_stream.ops.topics import own_topics
+from thorn_stream.ops.topics import never_input
+from thorn_stream.ops.upkeep import Found, Upkeep
 from thorn_stream.version import __version__
 
 __all__ = ["NOT_THERE", "Application", "SystemClock"]
@@ -79,6 +79,7 @@ class Application:
         _refuse_what_is_not_there(settings, self.directory)
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
         self._logs = LogObserver(log, successes=settings.log.successes)
+        self._observer = Observers(self.metrics, self._logs)
         guard = Guard.from_names(
             [[name, list(arguments)] for name, arguments in settings.recipient_validators],
             [str(network) for network in settings.allowed_networks],
@@ -95,6 +96,7 @@ class Application:
         self.worker: Worker | None = None
         self._sink: KafkaSink | None = None
         self._sources: tuple[KafkaSource, ...] = ()
+        self._upkeep: Upkeep | None = None
         self._broker: EmbeddedBroker | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -111,8 +113,11 @@ class Application:
         servers = self._embedded_servers()
         client = self.settings.librdkafka(servers)
         cluster = await self._reach(client)
-        await self._see_to_topics(client, cluster)
-        self.worker = self._wire(client, cluster)
+        self._upkeep = Upkeep(
+            self.settings, client, self._log, partial(self._observer.trouble, self.settings.group)
+        )
+        found = await self._upkeep.start(cluster)
+        self.worker = self._wire(client, cluster, found)
         self.worker.start()
         self._tick()
 
@@ -141,38 +146,17 @@ class Application:
                     raise
                 await asyncio.sleep(_ASK_EVERY)
 
-    async def _see_to_topics(self, client: Mapping[str, str], cluster: Cluster) -> None:
-        inputs = [
-            topic
-            for topic in cluster.topics
-            if topic in self.settings.topics and not self.settings.is_own(topic)
-        ]
-        widest = max((cluster.topics[topic] for topic in inputs), default=4)
-        missing = {
-            name: spec
-            for name, spec in own_topics(self.settings, widest).items()
-            if name not in cluster.topics
-        }
-        if cluster.embedded:  # nobody else could make the input there
-            missing |= {
-                name: TopicSpec()
-                for name in self.settings.topics
-                if not name.startswith("^") and name not in cluster.topics
-            }
-        if missing and self.settings.create_topics:
-            await asyncio.to_thread(create_topics, client, missing, self.settings.start_timeout)
-            self._log.info("topics created", topics=sorted(missing))
-
-    def _wire(self, client: Mapping[str, str], cluster: Cluster) -> Worker:
+    def _wire(self, client: Mapping[str, str], cluster: Cluster, found: Found) -> Worker:
         settings = self.settings
         context = Context(
             limits=_limits(settings, self._connections),
             tiers=Tiers(tuple(settings.retry_tiers)),
             clock=SystemClock(),
-            observer=Observers(self.metrics, self._logs),
+            observer=self._observer,
             dice=random.random,
         )
-        self._sink = KafkaSink(SinkSettings(client))
+        largest = {"message.max.bytes": str(found.message_max)}
+        self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
         settler = Settler(self._sink, Topics(settings.dead, settings.retry_topic), context)
         dispatcher = Dispatcher(
             self.directory, self.transport, settler, _lane_settings(settings), context
@@ -182,7 +166,7 @@ class Application:
                 client,
                 group=settings.group,
                 topics=settings.topics,
-                exclude=tuple(settings.own_topics),
+                exclude=never_input(settings),
                 start=settings.start,
                 protocol=settings.group_protocol,
                 embedded=cluster.embedded,
@@ -194,7 +178,7 @@ class Application:
             SourceSettings(
                 client,
                 group=f"{settings.group}.retry",
-                topics=tuple(settings.retry_topics),
+                topics=tuple(found.tiers),
                 protocol=settings.group_protocol,
                 embedded=cluster.embedded,
                 records=1_000_000,  # the look-ahead of each partition is the bound
@@ -202,7 +186,7 @@ class Application:
             )
         )
         self._sources = (main, retry)
-        waiting = Waiting(dispatcher, settings.retry_topics, context)
+        waiting = Waiting(dispatcher, dict(found.tiers), context)
         worker = Worker(dispatcher, waiting, (main.group, main), (retry.group, retry), context)
         self._show(worker)
         return worker
@@ -243,11 +227,14 @@ class Application:
         """Why it is not ready, a line each."""
         if self.worker is None:
             return ["starting: Kafka has not answered yet"]
-        return self.worker.reasons()
+        missing = self._upkeep.reasons if self._upkeep is not None else []
+        return [*missing, *self.worker.reasons()]
 
     async def stop(self) -> bool:
         """Drain within `drain_timeout`, leave, let go of everything; True when all was done."""
         done = True
+        if self._upkeep is not None:
+            self._upkeep.stop()
         if self.worker is not None and self._sink is not None:
             done = await self.worker.drain(self.settings.drain_timeout)
             left, unsent = await asyncio.gather(

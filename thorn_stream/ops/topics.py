@@ -1,40 +1,154 @@
-"""The topics of a group: which it needs, and how they are to be kept."""
+"""The topics of a group: which it reads and writes, and how its own are to be kept."""
 
-from typing import Final
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-from thorn_stream.adapters.kafka import TopicSpec
+from thorn_stream.adapters.kafka import Cluster, TopicSpec
 from thorn_stream.config import Settings
 
-__all__ = ["own_topics"]
+__all__ = [
+    "KAFKA_DEFAULT_BYTES",
+    "Needs",
+    "inputs",
+    "needs",
+    "never_input",
+    "own_topics",
+    "tiers_read",
+    "uses",
+]
 
 _DAY: Final = 86_400
 _MOST_PARTITIONS: Final = 12
 _HEADERS_ROOM: Final = 65_536
-_KAFKA_DEFAULT_BYTES: Final = 1_048_588
+KAFKA_DEFAULT_BYTES: Final = 1_048_588
+"""`max.message.bytes` of a topic that sets none."""
 
 
-def own_topics(
-    settings: Settings, partitions: int, max_message_bytes: int = _KAFKA_DEFAULT_BYTES
-) -> dict[str, TopicSpec]:
-    """Retry tiers and the dead-letter topic of these settings.
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the input topics ask of the group's own: a retry record is its event, with headers.
 
-    `partitions` and `max_message_bytes` are the largest of the input topics: a retry record is
-    its event with some headers more, so it has to fit.
+    `partitions` and `replicas` of the input that has most, -1 where the broker's default will do;
+    `max_message_bytes` of the widest; `min_insync` the strictest `min.insync.replicas`, None
+    where it is not known.
     """
-    kept = max(7 * _DAY, 2 * max(settings.retry_tiers) + 2 * _DAY)
-    common = {
-        "cleanup.policy": "delete",
-        "retention.bytes": "-1",
-        "max.message.bytes": str(max_message_bytes + _HEADERS_ROOM),
-    }
-    width = max(1, min(partitions, _MOST_PARTITIONS))
-    tier = TopicSpec(
-        width,
-        config={**common, "retention.ms": _ms(kept), "message.timestamp.type": "LogAppendTime"},
-    )
-    dead = TopicSpec(width, config={**common, "retention.ms": _ms(30 * _DAY)})
-    return {**dict.fromkeys(settings.retry_topics, tier), settings.dead: dead}
+
+    partitions: int = -1
+    replicas: int = -1
+    max_message_bytes: int = KAFKA_DEFAULT_BYTES
+    min_insync: int | None = None
+
+
+class Kind(NamedTuple):
+    """One sort of own topics. `config` adds to what all of them have in common."""
+
+    use: str
+    topics: Callable[[Settings], Iterable[str]]
+    config: Callable[[Settings], Mapping[str, str]]
 
 
 def _ms(seconds: float) -> str:
     return str(int(seconds * 1000))
+
+
+def _of_tiers(settings: Settings) -> Mapping[str, str]:
+    """Kept longer than any wait and a long outage; stamped by the broker, so that skew shows."""
+    kept = max(7 * _DAY, 2 * max(settings.retry_tiers) + 2 * _DAY)
+    return {"retention.ms": _ms(kept), "message.timestamp.type": "LogAppendTime"}
+
+
+_KINDS: Final = (
+    Kind("retry", lambda settings: settings.retry_topics, _of_tiers),
+    Kind("dead", lambda settings: [settings.dead], lambda _: {"retention.ms": _ms(30 * _DAY)}),
+)
+"""What this version writes. A row more is a topic more: planned, made, checked and granted."""
+
+
+def own_topics(settings: Settings, needs: Needs) -> dict[str, TopicSpec]:
+    """Each topic of the group's own, in the order of `_KINDS`."""
+    return {topic: spec for _, topic, spec in uses(settings, needs)}
+
+
+def uses(settings: Settings, needs: Needs) -> Iterator[tuple[str, str, TopicSpec]]:
+    """What each own topic is for, its name, and how it is to be made."""
+    common = {
+        "cleanup.policy": "delete",
+        "retention.bytes": "-1",
+        "max.message.bytes": str(needs.max_message_bytes + _HEADERS_ROOM),
+    }
+    if needs.min_insync is not None:
+        common["min.insync.replicas"] = str(needs.min_insync)
+    width = min(needs.partitions, _MOST_PARTITIONS)
+    for kind in _KINDS:
+        spec = TopicSpec(width, needs.replicas, {**common, **kind.config(settings)})
+        for topic in kind.topics(settings):
+            yield kind.use, topic, spec
+
+
+def tiers_read(settings: Settings, topics: Iterable[str]) -> dict[str, float]:
+    """Retry topics to read, each with its wait in seconds: of the settings, and what is left.
+
+    A tier that is in the settings no more and still exists is read until it is empty.
+    """
+    there = {topic: settings.tier_wait(topic) for topic in topics}
+    left = {topic: wait for topic, wait in there.items() if wait is not None}
+    return {**left, **settings.retry_topics}
+
+
+def never_input(settings: Settings) -> tuple[str, ...]:
+    """Names, and a `^regex` for tiers of any wait, that a pattern of `topics` may match by chance.
+
+    The expression is read by Python and by POSIX engines, and holds no comma.
+    """
+    prefix = re.sub(r"([^A-Za-z0-9_-])", r"[\1]", settings.retry_prefix)
+    return (*sorted(settings.own_topics), rf"^{prefix}[.][0-9]+([.][0-9]+)?s$")
+
+
+def inputs(settings: Settings, cluster: Cluster) -> list[str]:
+    """The input topics that exist, patterns applied."""
+    return [
+        topic
+        for topic in cluster.topics
+        if not topic.startswith("__")
+        and not settings.is_own(topic)
+        and any(_names(wanted, topic) for wanted in settings.topics)
+    ]
+
+
+def _names(wanted: str, topic: str) -> bool:
+    return re.search(wanted, topic) is not None if wanted.startswith("^") else wanted == topic
+
+
+def needs(
+    settings: Settings,
+    cluster: Cluster,
+    configs: Mapping[str, Mapping[str, str]],
+    partitions: int = -1,
+) -> Needs:
+    """What the inputs that exist ask for; `partitions` of those that do not, where it is known.
+
+    `configs` are the topics' settings as far as they can be seen.
+    """
+    there = inputs(settings, cluster)
+    missing = any(not t.startswith("^") and t not in cluster.topics for t in settings.topics)
+    widths = [cluster.topics[topic] for topic in there] + ([partitions] if missing else [])
+    replicas = max((cluster.replicas.get(topic, 1) for topic in there), default=1)
+    return Needs(
+        partitions=max(widths, default=-1),
+        replicas=replicas if replicas > 1 else -1,
+        max_message_bytes=max(
+            _told(configs, there, "max.message.bytes"), default=KAFKA_DEFAULT_BYTES
+        ),
+        min_insync=max(_told(configs, there, "min.insync.replicas"), default=None),
+    )
+
+
+def _told(
+    configs: Mapping[str, Mapping[str, str]], topics: Iterable[str], name: str
+) -> Iterator[int]:
+    for topic in topics:
+        value = configs.get(topic, {}).get(name)
+        if value:
+            yield int(value)
