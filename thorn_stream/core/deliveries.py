@@ -8,6 +8,7 @@ from typing import TypeAlias
 from thorn_stream.core.envelope import Envelope
 from thorn_stream.core.ledger import Entry
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.validators import Guard
 
 __all__ = [
     "Attempt",
@@ -82,7 +83,8 @@ class Delivery:
 
     `attempts` counts the Attempts made so far; `first` is when the first was made (or it was first
     parked), unix milliseconds, None before that; `error` is the last one's, as in
-    `Outcome.error`. `entry` is what it holds open in the Ledger.
+    `Outcome.error`. `entry` is what it holds open in the Ledger. `definition` is the Subscriber's
+    own JSON, when it came with the event.
     """
 
     envelope: Envelope
@@ -93,6 +95,7 @@ class Delivery:
     first: int | None = None
     error: str = ""
     queued_at: float = 0.0
+    definition: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +106,7 @@ class Attempt:
     `Name: value` lines, each ended by CRLF, without those that the Transport itself writes
     (request line, Host, Content-Length, Accept-Encoding, Connection). `timeout`, in seconds,
     covers the whole exchange. `ended` is called exactly once, later, never from inside `send`.
+    `guard` judges URL and address for this request, beside the Transport's own.
     """
 
     delivery: Delivery
@@ -112,6 +116,7 @@ class Attempt:
     timeout: float
     keep_alive: bool
     ended: Callable[["Attempt", Outcome], None]
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,14 @@ from typing import Final
 
 from thorn_stream.core.deliveries import Delivery, Reason
 from thorn_stream.core.envelope import Envelope, Undecodable, decode
-from thorn_stream.core.overrides import MEANT
+from thorn_stream.core.extra import recipient_from
+from thorn_stream.core.overrides import MEANT, EventRules
 from thorn_stream.core.records import Headers, Record
 
 __all__ = ["Held", "dead_letter_headers", "headers", "held", "restore", "undecodable_headers"]
 
 _LONGEST_ERROR: Final = 200
+_DEFINITION: Final = "thorn-subscriber-definition"
 _NEEDED: Final = (
     "thorn-delivery",
     "thorn-subscriber",
@@ -32,7 +34,8 @@ class Held:
     """A Delivery as a record of our own topics tells it.
 
     `due` (not before) and `first` (first attempt, or first parked) in unix milliseconds;
-    `unknown_since` when its subscriber was first looked up in vain, None when it was found.
+    `unknown_since` when its subscriber was first looked up in vain, None when it was found;
+    `definition` is the JSON of one that came with the event, and is looked up nowhere.
     """
 
     envelope: Envelope
@@ -43,6 +46,7 @@ class Held:
     first: int
     error: str = ""
     unknown_since: int | None = None
+    definition: str = ""
 
 
 def held(delivery: Delivery, *, due: int, now: int) -> Held:
@@ -55,6 +59,7 @@ def held(delivery: Delivery, *, due: int, now: int) -> Held:
         due=due,
         first=now if delivery.first is None else delivery.first,
         error=delivery.error,
+        definition=delivery.definition,
     )
 
 
@@ -91,6 +96,8 @@ def headers(of: Held) -> Headers:
         made.append(("thorn-key", record.key))
     if of.unknown_since is not None:
         made.append(("thorn-unknown", b"%d" % of.unknown_since))
+    if of.definition:
+        made.append((_DEFINITION, _text(of.definition)))
     return made
 
 
@@ -149,11 +156,15 @@ def restore(record: Record) -> Held | Undecodable:
             first=_whole(text["thorn-first"]),
             error=ours.get("thorn-error", b"").decode("ascii"),
             unknown_since=None if unknown is None else _whole(unknown.decode("ascii")),
+            definition=ours.get(_DEFINITION, b"").decode("ascii"),
         )
+        if found.definition:
+            recipient_from(found.definition, found.subscriber, EventRules())
     except KeyError as error:
         return Undecodable(f"the header {error.args[0]} is missing")
     except ValueError as error:
-        return Undecodable(f"a thorn- header is garbled: {error}"[:_LONGEST_ERROR])
+        why = " ".join(str(error).split())
+        return Undecodable(f"a thorn- header is garbled: {why}"[:_LONGEST_ERROR])
     if envelope.ignored_id:
         return Undecodable("the header thorn-id is garbled")
     if found.attempts < 0 or found.due < 0 or not found.delivery or not found.subscriber:

@@ -1,6 +1,6 @@
 """A Record in, Settlements out: consume, decode, match, deliver, settle; the Ledger commits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from thorn_stream.core import handover, ids
 from thorn_stream.core.deliveries import (
@@ -16,9 +16,12 @@ from thorn_stream.core.deliveries import (
 )
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.envelope import Envelope, Tombstone, Undecodable, decode
+from thorn_stream.core.extra import Extra, extra_recipients, recipient_from
 from thorn_stream.core.handover import Held
 from thorn_stream.core.ledger import Entry
+from thorn_stream.core.overrides import read_overrides
 from thorn_stream.core.records import Record
+from thorn_stream.core.request import event_parts
 from thorn_stream.core.schedule import settlement
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
@@ -48,6 +51,7 @@ class Dispatcher:
         self._clock = context.clock
         self._observer = context.observer
         self._dice = context.dice
+        self._rules = context.rules
 
     def use(self, directory: Directory) -> None:
         """From now on these are the Subscribers; Lanes that nobody needs any more are let go."""
@@ -61,26 +65,24 @@ class Dispatcher:
         envelope = decode(record)
         if not isinstance(envelope, Envelope):
             return self._not_an_envelope(envelope, record, entry)
-        if envelope.ignored_id:
-            self._observer.ignored("thorn-id")
+        if record.headers:
+            self._read_own(envelope)
         if self._too_old(record):
             self._observer.dropped("too_old")
             entry.release()
             return 0
-        subscribers = self.match(envelope)
+        subscribers = self.directory.recipients(envelope)
         for subscriber in subscribers:
             entry.hold()
             delivery = ids.delivery_id(envelope.id, subscriber.id)
             self.deliver(Delivery(envelope, subscriber, delivery, entry))
-        entry.release()
-        return len(subscribers)
-
-    def match(self, envelope: Envelope) -> Sequence[Subscriber]:
-        """Who gets it, now."""
-        subscribers = self.directory.recipients(envelope)
-        if not subscribers:
+        count = len(subscribers)
+        if record.headers:
+            count += self._deliver_extra(envelope, entry)
+        if not count:
             self._observer.unmatched()
-        return subscribers
+        entry.release()
+        return count
 
     def deliver(self, delivery: Delivery) -> None:
         """Offer it to its Subscriber's Lane; park what cannot be tried now."""
@@ -129,19 +131,31 @@ class Dispatcher:
 
     def resume(self, held: Held, entry: Entry) -> None:
         """A held Delivery is due: look its Subscriber up again, as it is now, and deliver."""
-        subscriber = self.directory.get(held.subscriber)
+        envelope = held.envelope
+        if envelope.own is not None:
+            envelope.own = read_overrides(envelope.record.headers, self._rules)
+        if held.definition:
+            if not self._rules.subscribers:
+                self._dead(held, Reason.NOT_ALLOWED, entry)
+                return
+            subscriber: Subscriber | None = recipient_from(
+                held.definition, held.subscriber, self._rules
+            )
+        else:
+            subscriber = self.directory.get(held.subscriber)
         if subscriber is None:
             self._unknown(held, entry)
             return
         self.deliver(
             Delivery(
-                held.envelope,
+                envelope,
                 subscriber,
                 held.delivery,
                 entry,
                 attempts=held.attempts,
                 first=held.first,
                 error=held.error,
+                definition=held.definition,
             )
         )
 
@@ -174,6 +188,50 @@ class Dispatcher:
         age = self._limits.max_event_age
         return age is not None and 0 <= record.timestamp < self._clock.wall() - age * 1000
 
+    def _read_own(self, envelope: Envelope) -> None:
+        """What the event's headers ask for; what had to be cut or left out is counted, once."""
+        if envelope.ignored_id:
+            self._observer.ignored("thorn-id")
+        if envelope.own is not None:
+            envelope.own = read_overrides(envelope.record.headers, self._rules)
+            for header in envelope.own.clamped:
+                self._observer.clamped(header)
+            for what in envelope.own.ignored:
+                self._observer.ignored(what)
+        for _ in range(event_parts(envelope).ignored):
+            self._observer.ignored("thorn-http")
+
+    def _deliver_extra(self, envelope: Envelope, entry: Entry) -> int:
+        """To the recipients that came with the event; returns how many there are."""
+        if envelope.own is None or envelope.own.recipients is None:
+            return 0
+        extras = extra_recipients(envelope.own.recipients, self._rules)
+        for extra in extras:
+            entry.hold()
+            self._begin_extra(extra, envelope, entry)
+        return len(extras)
+
+    def _begin_extra(self, extra: Extra, envelope: Envelope, entry: Entry) -> None:
+        allowed = self._rules.subscribers
+        if allowed and self.directory.get(extra.id) is not None:
+            extra = extra.refused("its id is that of a subscriber")
+        delivery = ids.delivery_id(envelope.id, extra.id)
+        if allowed and extra.subscriber is not None:
+            one = Delivery(envelope, extra.subscriber, delivery, entry)
+            one.definition = extra.definition
+            self.deliver(one)
+            return
+        now = self._clock.wall()
+        held = Held(envelope, delivery, extra.id, 0, now, now, definition=extra.definition)
+        held.error = f"blocked:{extra.why if allowed else 'allow_event_subscribers is off'}"
+        self._dead(held, Reason.BLOCKED if allowed else Reason.NOT_ALLOWED, entry)
+
+    def _dead(self, held: Held, reason: Reason, entry: Entry) -> None:
+        """Given up without an Attempt."""
+        decided = Dead(reason)
+        self._observer.settled(decided)
+        self.settler.dead(held, decided, entry)
+
     def _hand_over(self, delivery: Delivery, decided: Settlement, now: int) -> None:
         entry = delivery.entry
         if isinstance(decided, Retry):
@@ -193,9 +251,7 @@ class Dispatcher:
             held.unknown_since = now
         remaining = held.unknown_since + int(1000 * grace) - now
         if remaining <= 0:
-            decided = Dead(Reason.UNSUBSCRIBED)
-            self._observer.settled(decided)
-            self.settler.dead(held, decided, entry)
+            self._dead(held, Reason.UNSUBSCRIBED, entry)
             return
         held.due = now + min(remaining, int(1000 * max(grace / 10, self._tiers.smallest)))
         self.settler.wait_on(held, entry)

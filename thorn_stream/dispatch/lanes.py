@@ -11,8 +11,9 @@ from typing import Final
 
 from thorn_stream.core.deliveries import Attempt, Delivery, Kind, Outcome
 from thorn_stream.core.flow import HOLD_FOR, Choice, choose, is_crowded
+from thorn_stream.core.overrides import Overrides, timeout_with
 from thorn_stream.core.request import RequestFactory
-from thorn_stream.core.schedule import RetryPolicy
+from thorn_stream.core.schedule import RetryPolicy, policy_with
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
 from thorn_stream.ports import Transport
@@ -20,6 +21,7 @@ from thorn_stream.ports import Transport
 __all__ = ["Lane", "LaneSettings", "Lanes"]
 
 _UNMADE: Final = "the request could not be made"
+_MOST_PASSING: Final = 1000
 
 
 class LaneSettings:
@@ -88,6 +90,7 @@ class Lanes:
         self._prepare = prepare
         self._ended = ended
         self._lanes: dict[str, Lane] = {}
+        self._passing: dict[str, None] = {}  # those of Subscribers that came with events, by age
         self._queued: set[Lane] = set()  # those with a queue: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
@@ -98,13 +101,21 @@ class Lanes:
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
 
-    def lane(self, subscriber: Subscriber) -> Lane:
-        """The Subscriber's Lane; made anew, with what it holds, when the Subscriber has changed."""
-        lane = self._lanes.get(subscriber.id)
+    def lane(self, delivery: Delivery) -> Lane:
+        """The Subscriber's Lane; made anew, with what it holds, when the Subscriber has changed.
+
+        One that came with an event has the Lane of its definition: whatever id it has chosen, it
+        shares nothing with another.
+        """
+        subscriber = delivery.subscriber
+        lane = self._lanes.get(delivery.definition or subscriber.id)
         if lane is None:
             settings = self._prepare(subscriber)
             lane = Lane(subscriber, settings, self._transport.target(subscriber))
-            self._lanes[subscriber.id] = lane
+            self._lanes[delivery.definition or subscriber.id] = lane
+            if delivery.definition:
+                self._passing[delivery.definition] = None
+                self._let_one_pass()
         elif lane.subscriber is not subscriber:
             if lane.subscriber != subscriber:  # else only read again: its connections are kept
                 lane.settings = self._prepare(subscriber)
@@ -114,17 +125,36 @@ class Lanes:
 
     def policy(self, delivery: Delivery) -> RetryPolicy:
         """The policy in force, of a Delivery that was sent: it may have changed in the meantime."""
-        return self._lanes[delivery.subscriber.id].settings.policy
+        lane = self._lanes[delivery.definition or delivery.subscriber.id]
+        own = delivery.envelope.own
+        policy = lane.settings.policy
+        return policy if own is None else policy_with(own, lane.subscriber, policy)
 
     def keep(self, known: Container[str]) -> None:
         """Let go of the idle Lanes of Subscribers that are not known any more."""
         for name, lane in list(self._lanes.items()):
             if name not in known and not lane.in_flight and not lane.queue:
-                del self._lanes[name]
+                self._forget(name)
+
+    def _let_one_pass(self) -> None:
+        """Bound the Lanes of Subscribers that came with events: the oldest goes, when idle."""
+        if len(self._passing) <= _MOST_PASSING:
+            return
+        name = next(iter(self._passing))
+        lane = self._lanes[name]
+        if lane.in_flight or lane.queue:
+            del self._passing[name]
+            self._passing[name] = None  # its turn comes again
+        else:
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        del self._lanes[name]
+        self._passing.pop(name, None)
 
     def offer(self, delivery: Delivery) -> bool:
         """Send or queue it; False when it has to be parked."""
-        lane = self.lane(delivery.subscriber)
+        lane = self.lane(delivery)
         room = lane.has_room and self.in_flight < self._limits.max_connections
         if room and not lane.queue:
             self._send(lane, delivery)
@@ -147,7 +177,7 @@ class Lanes:
 
     def freed(self, delivery: Delivery) -> None:
         """An Attempt has ended: whoever is next has its place."""
-        lane = self._lanes[delivery.subscriber.id]
+        lane = self._lanes[delivery.definition or delivery.subscriber.id]
         lane.in_flight -= 1
         self.in_flight -= 1
         if lane.queue:
@@ -252,13 +282,28 @@ class Lanes:
         lane.in_flight += 1
         self.in_flight += 1
         delivery.entry.ledger.busy += 1
+        if delivery.envelope.own is not None:
+            self._apply(delivery.envelope.own, lane, attempt)
+            if delivery.envelope.own.sealed:
+                self._end_unsent(attempt, Kind.BLOCKED, "thorn-validators")
+                return
         try:
             attempt.headers, attempt.body = settings.requests.build(
                 delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the Delivery is accounted for
-            detail = f"{_UNMADE}: {type(error).__name__}"
-            outcome = Outcome(Kind.PROTOCOL, detail=detail)
-            asyncio.get_running_loop().call_soon(self._ended, attempt, outcome)
+            self._end_unsent(attempt, Kind.PROTOCOL, f"{_UNMADE}: {type(error).__name__}")
             return
         self._transport.send(attempt)
+
+    def _end_unsent(self, attempt: Attempt, kind: Kind, detail: str) -> None:
+        outcome = Outcome(kind, detail=detail)
+        asyncio.get_running_loop().call_soon(self._ended, attempt, outcome)
+
+    @staticmethod
+    def _apply(own: Overrides, lane: Lane, attempt: Attempt) -> None:
+        """What the event itself asks for."""
+        attempt.timeout = timeout_with(own, lane.subscriber.timeout, attempt.timeout)
+        attempt.guard = own.guard
+        if own.keep_alive is not None:
+            attempt.keep_alive = own.keep_alive
