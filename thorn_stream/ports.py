@@ -167,7 +167,11 @@ class Transport(Protocol):
         """
 
     def send(self, attempt: Attempt) -> None:
-        """Start one request; `attempt.ended(attempt, outcome)` follows, on the loop, once."""
+        """Start one request; `attempt.ended(attempt, outcome)` follows, on the loop, once.
+
+        `attempt.guard`, where there is one, judges the URL and every address beside the Transport's
+        own validators, kept connections included: what it refuses ends as `blocked`.
+        """
 
     async def stop(self) -> None:
         """Close every connection; requests under way end as `connect`."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from thorn_stream.core.deliveries import Attempt, Delivery, Kind, Outcome, Settlement
 from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.urls import Refusal
 from thorn_stream.ports import (
     Assigned,
     Clock,
@@ -354,6 +355,11 @@ class MemoryTransport:
     def send(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         self.waiting[attempt] = None
+        if attempt.guard is not None:
+            judged = attempt.guard.url(str(attempt.target))
+            if isinstance(judged, Refusal):
+                self.end(attempt, Outcome(Kind.BLOCKED, detail=judged.rule))
+                return
         asyncio.get_running_loop().call_soon(self._begin, attempt)
 
     def end(self, attempt: Attempt, outcome: Outcome) -> None:

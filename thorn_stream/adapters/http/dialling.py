@@ -35,14 +35,26 @@ class Resolver(Protocol):
 class Waiting:
     """A request that has no connection yet, and how far it has come on the way to one.
 
-    `phase` is what a timeout is put down to: queue, look-up, connect, handshake.
+    `phase` is what a timeout is put down to: queue, look-up, connect, handshake. `guard` is asked
+    beside the transport's own, when the request has one.
     """
 
-    __slots__ = ("address", "attempt", "deadline", "ended", "phase", "started", "target", "task")
+    __slots__ = (
+        "address",
+        "attempt",
+        "deadline",
+        "ended",
+        "guard",
+        "phase",
+        "started",
+        "target",
+        "task",
+    )
 
     def __init__(self, attempt: Any, target: Any, started: float, deadline: float) -> None:
         self.attempt: Attempt = attempt
         self.target: Target = target
+        self.guard: Guard | None = None if attempt is None else attempt.guard
         self.started = started
         self.deadline = deadline
         self.ended = False
@@ -66,7 +78,7 @@ class Dialler:
         """Open a connection to the first address that takes one; raises `DialFailedError`."""
         origin = waiting.target.origin
         waiting.phase = "look-up"
-        addresses = await self._checked_addresses(origin, waiting.deadline)
+        addresses = await self._checked_addresses(waiting)
         failed = DialFailedError(Kind.DNS, "no address")
         for place, address in enumerate(addresses):
             remaining = waiting.deadline - time.monotonic()
@@ -95,30 +107,35 @@ class Dialler:
         connection.abort()
         return False
 
-    async def _checked_addresses(self, origin: Origin, deadline: float) -> Sequence[IPAddress]:
+    async def _checked_addresses(self, waiting: Waiting) -> Sequence[IPAddress]:
+        origin = waiting.target.origin
         addresses: Sequence[IPAddress]
         if origin.address is not None:
             addresses = (origin.address,)
         else:
             try:
                 addresses = await self._resolver.resolve(
-                    origin.host, max(deadline - time.monotonic(), 0.0)
+                    origin.host, max(waiting.deadline - time.monotonic(), 0.0)
                 )
             except socket.gaierror as error:
                 raise DialFailedError(*failure_of(error)) from None
             except TimeoutError:
                 raise DialFailedError(Kind.TIMEOUT, "look-up") from None
         for address in addresses:
-            self._refuse_or_pass(address)
+            self._refuse_or_pass(address, waiting.guard)
         return addresses
 
-    def _refuse_or_pass(self, address: IPAddress) -> None:
+    def _refuse_or_pass(self, address: IPAddress, more: Guard | None) -> None:
         refusal = self._guard.address(address)
+        if refusal is None and more is not None:
+            refusal = more.address(address)
         if refusal is not None:
             raise DialFailedError(Kind.BLOCKED, refusal.rule, str(address))
 
     async def _dial(self, waiting: Waiting, address: IPAddress) -> Connection:
-        self._refuse_or_pass(address)  # the last gate, whoever brought the address here
+        self._refuse_or_pass(
+            address, waiting.guard
+        )  # the last gate, whoever brought the address here
         origin = waiting.target.origin
         loop = asyncio.get_running_loop()
         waiting.phase = "connect"

@@ -17,11 +17,12 @@ from thorn_stream.adapters.http.connection import (
     KeepingConnection,
 )
 from thorn_stream.adapters.http.dialling import Dialler, Resolver, Waiting
-from thorn_stream.adapters.http.failures import DialFailedError
+from thorn_stream.adapters.http.failures import DialFailedError, Failure
 from thorn_stream.adapters.http.targets import Origin, Target, Targets
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
 from thorn_stream.core.errors import SecurityError
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.urls import Refusal
 from thorn_stream.core.validators import Guard
 
 __all__ = ["NativeTransport"]
@@ -88,8 +89,11 @@ class NativeTransport:
         """Start one request; `attempt.ended` follows once, never from inside this call."""
         target: Any = attempt.target  # made by `target`
         now = _monotonic()
-        if target.refused is not None or self._stopped:
-            kind, detail = target.refused or (Kind.CONNECT, "stopped")
+        refused = target.refused
+        if refused is None and attempt.guard is not None:
+            refused = _refused(attempt.guard, target)
+        if refused is not None or self._stopped:
+            kind, detail = refused or (Kind.CONNECT, "stopped")
             outcome = Outcome(kind, detail=detail)
             asyncio.get_running_loop().call_soon(attempt.ended, attempt, outcome)
             return
@@ -227,16 +231,23 @@ class NativeTransport:
     def _pass_on(self, connection: Connection, now: float) -> None:
         """A connection is free while others wait: it serves the first, or makes room for it."""
         queue = self._queue
-        while queue and queue[0].ended:
+        while queue:
+            first = queue[0]
+            if first.ended:
+                queue.popleft()
+                continue
+            if first.target.origin is not connection.origin or not first.attempt.keep_alive:
+                connection.abort()
+                return
             queue.popleft()
-        if not queue:
-            self.freed(connection, now, reusable=True)
-            return
-        first = queue[0]
-        if first.target.origin is connection.origin and first.attempt.keep_alive:
-            self._begin(connection, queue.popleft())
-        else:
-            connection.abort()
+            refusal = first.guard and first.guard.address(ip_address(connection.address))
+            if not refusal:
+                self._begin(connection, first)
+                return
+            first.address = connection.address
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._end, first, Kind.BLOCKED, refusal.rule)
+        self.freed(connection, now, reusable=True)
 
     async def _dial(self, waiting: Waiting) -> None:
         try:
@@ -311,3 +322,20 @@ class NativeTransport:
                 self.drop(connection)
         if self._idle:
             self._tidying = asyncio.get_running_loop().call_later(_TIDY, self._tidy)
+
+
+def _refused(guard: Guard, target: Target) -> Failure | None:
+    """Whether the guard of one request refuses its URL, or where its kept connections lead.
+
+    One of several addresses is enough, as when a name is looked up.
+    """
+    if target.url is None:
+        return Kind.BLOCKED, "url"
+    url = guard.url(target.url.text)
+    if isinstance(url, Refusal):
+        return Kind.BLOCKED, url.rule
+    for address in {connection.address for connection in target.origin.idle}:
+        refusal = guard.address(ip_address(address))
+        if refusal is not None:
+            return Kind.BLOCKED, refusal.rule
+    return None
