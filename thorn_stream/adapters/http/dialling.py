@@ -133,9 +133,8 @@ class Dialler:
             raise DialFailedError(Kind.BLOCKED, refusal.rule, str(address))
 
     async def _dial(self, waiting: Waiting, address: IPAddress) -> Connection:
-        self._refuse_or_pass(
-            address, waiting.guard
-        )  # the last gate, whoever brought the address here
+        # the last gate, whoever brought the address here
+        self._refuse_or_pass(address, waiting.guard)
         origin = waiting.target.origin
         loop = asyncio.get_running_loop()
         waiting.phase = "connect"
