@@ -107,11 +107,12 @@ class Targets:
         key = (url.scheme, url.host, url.port, tls)
         origin = self._origins.get(key)
         if origin is None:
-            context = self._shared_context(tls) if url.scheme == "https" else None
+            context = self.context(tls) if url.scheme == "https" else None
             origin = self._origins[key] = Origin(url.host, url.port, url.address, context)
         return origin
 
-    def _shared_context(self, tls: Tls | None) -> ssl.SSLContext:
+    def context(self, tls: Tls | None) -> ssl.SSLContext:
+        """The one of all who have these TLS files; raises OSError and ValueError."""
         context = self._contexts.get(tls)
         if context is None:
             context = self._contexts[tls] = _context(tls, self._ca_file)
