@@ -11,7 +11,17 @@ import typer
 if TYPE_CHECKING:
     from thorn_stream.config import Loaded
 
-__all__ = ["ConfigOption", "JsonOption", "load", "print_json", "progress", "say", "warn"]
+__all__ = [
+    "ConfigOption",
+    "JsonOption",
+    "client",
+    "load",
+    "note",
+    "print_json",
+    "progress",
+    "say",
+    "warn",
+]
 
 ConfigOption: TypeAlias = Annotated[
     Path | None,
@@ -27,6 +37,17 @@ def load(config: Path | None) -> "Loaded":
     return load_settings(config, os.environ)
 
 
+def client(loaded: "Loaded", config: Path | None) -> dict[str, str]:
+    """What Kafka's client is made with: a broker that runs in this directory, unless one is named.
+
+    A settings file names one, and so does THORN_KAFKA__BOOTSTRAP_SERVERS.
+    """
+    from thorn_stream.ops.publish import client_settings
+
+    chosen = config is not None or "THORN_KAFKA__BOOTSTRAP_SERVERS" in os.environ
+    return client_settings(loaded.settings, chosen=chosen)
+
+
 def say(line: str) -> None:
     """To standard output, at once: it may be a pipe that somebody reads along."""
     typer.echo(line)
@@ -35,11 +56,18 @@ def say(line: str) -> None:
 def warn(loaded: "Loaded") -> None:
     """Tell what is allowed and seldom meant; call it once the subscriber files are read."""
     for line in loaded.warnings:
-        typer.echo(f"thorn-stream: warning: {line}", err=True)
+        note(f"warning: {line}")
+
+
+def note(line: str) -> None:
+    """To standard error, beside what is printed."""
+    typer.echo(f"thorn-stream: {line}", err=True)
 
 
 def print_json(data: Any) -> None:
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    # half of a surrogate pair is no text: it is written as JSON escapes it
+    typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def progress(text: str) -> None:

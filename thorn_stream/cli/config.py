@@ -1,16 +1,26 @@
 """`thorn-stream config check`, `show`, `schema`."""
 
+from typing import Annotated
+
 import typer
 
-from thorn_stream.cli.common import ConfigOption, JsonOption, load, print_json, say, warn
+from thorn_stream.cli.common import ConfigOption, JsonOption, load, note, print_json, say, warn
 
 __all__ = ["commands"]
 
 commands = typer.Typer(help="Check, show and describe the settings.", rich_markup_mode=None)
 
 
-@commands.command(epilog="Example: thorn-stream config check --config config/dev.yaml")
-def check(config: ConfigOption = None) -> None:
+@commands.command(epilog="Example: thorn-stream config check --config config/thorn.yaml --connect")
+def check(
+    config: ConfigOption = None,
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect", help="Log in to Kafka as well, and name what it refuses; changes nothing."
+        ),
+    ] = False,
+) -> None:
     """Read settings and subscriber files; name every mistake with its place."""
     from thorn_stream.ops.match import read_directory
 
@@ -20,6 +30,13 @@ def check(config: ConfigOption = None) -> None:
     source = loaded.path or "no file, defaults"
     count = len(directory)
     say(f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}")
+    if connect:
+        from thorn_stream.ops.connection import check as check_connection
+
+        checked = check_connection(loaded.settings)
+        for line in checked.warnings:
+            note(f"warning: topic {line}")
+        say(f"ok: {checked.line}")
 
 
 @commands.command(epilog="Example: thorn-stream config show --json")

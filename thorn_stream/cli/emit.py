@@ -1,12 +1,11 @@
 """`thorn-stream emit`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from thorn_stream.cli.common import ConfigOption, load, progress, say, warn
+from thorn_stream.cli.common import ConfigOption, client, load, progress, say, warn
 
 __all__ = ["emit"]
 
@@ -37,11 +36,9 @@ def emit(
     loaded = load(config)
     warn(loaded)
     into = ops.input_topic(loaded.settings, topic)
-    chosen = config is not None or "THORN_KAFKA__BOOTSTRAP_SERVERS" in os.environ
-    client = ops.client_settings(loaded.settings, chosen=chosen)
     text = key.encode() if key is not None else None
     sent = ops.publish(
-        client,
+        client(loaded, config),
         into,
         (ops.Event(text, value, headers) for value in events),
         lambda count: progress(f"{count} sent "),

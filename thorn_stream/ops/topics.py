@@ -10,6 +10,8 @@ from thorn_stream.config import Settings
 
 __all__ = [
     "KAFKA_DEFAULT_BYTES",
+    "KINDS",
+    "Kind",
     "Needs",
     "inputs",
     "needs",
@@ -42,11 +44,18 @@ class Needs:
 
 
 class Kind(NamedTuple):
-    """One sort of own topics. `config` adds to what all of them have in common."""
+    """One sort of own topics.
+
+    `config` adds to what all of them have in common, `access` is what a dispatcher does with one,
+    `prefix` what the names of all of them, of earlier settings too, begin with, if there may be
+    such.
+    """
 
     use: str
     topics: Callable[[Settings], Iterable[str]]
     config: Callable[[Settings], Mapping[str, str]]
+    access: tuple[str, ...]
+    prefix: Callable[[Settings], str | None] = lambda _: None
 
 
 def _ms(seconds: float) -> str:
@@ -59,15 +68,26 @@ def _of_tiers(settings: Settings) -> Mapping[str, str]:
     return {"retention.ms": _ms(kept), "message.timestamp.type": "LogAppendTime"}
 
 
-_KINDS: Final = (
-    Kind("retry", lambda settings: settings.retry_topics, _of_tiers),
-    Kind("dead", lambda settings: [settings.dead], lambda _: {"retention.ms": _ms(30 * _DAY)}),
+KINDS: Final = (
+    Kind(
+        "retry",
+        topics=lambda settings: settings.retry_topics,
+        config=_of_tiers,
+        access=("READ", "WRITE"),
+        prefix=lambda settings: f"{settings.retry_prefix}.",
+    ),
+    Kind(
+        "dead",
+        topics=lambda settings: [settings.dead],
+        config=lambda _: {"retention.ms": _ms(30 * _DAY)},
+        access=("WRITE",),
+    ),
 )
 """What this version writes. A row more is a topic more: planned, made, checked and granted."""
 
 
 def own_topics(settings: Settings, needs: Needs) -> dict[str, TopicSpec]:
-    """Each topic of the group's own, in the order of `_KINDS`."""
+    """Each topic of the group's own, in the order of `KINDS`."""
     return {topic: spec for _, topic, spec in uses(settings, needs)}
 
 
@@ -81,7 +101,7 @@ def uses(settings: Settings, needs: Needs) -> Iterator[tuple[str, str, TopicSpec
     if needs.min_insync is not None:
         common["min.insync.replicas"] = str(needs.min_insync)
     width = min(needs.partitions, _MOST_PARTITIONS)
-    for kind in _KINDS:
+    for kind in KINDS:
         spec = TopicSpec(width, needs.replicas, {**common, **kind.config(settings)})
         for topic in kind.topics(settings):
             yield kind.use, topic, spec
