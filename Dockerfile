@@ -1,5 +1,5 @@
-# The image of a dispatcher. BASE may be any image with Python 3.11 or later of the same version in
-# both stages; what runs is copied whole, so the second stage needs no pip, compiler or shell.
+# The image of a dispatcher. BASE may be any image with Python 3.11, which the lock is made for; what
+# runs is copied whole, so the second stage uses no pip, compiler or shell.
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
