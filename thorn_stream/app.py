@@ -40,7 +40,7 @@ from thorn_stream.dispatch.lanes import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
-from thorn_stream.ops.match import read_directory
+from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
 from thorn_stream.version import __version__
@@ -75,9 +75,10 @@ class Application:
     def __init__(self, loaded: Loaded, log: FilteringBoundLogger) -> None:
         self._log = log
         self.settings = settings = loaded.settings
-        self.directory = read_directory(loaded)
-        _refuse_what_is_not_there(settings, self.directory)
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
+        self._subscribers = Reloading(
+            loaded, partial(_refuse_what_is_not_there, settings), self.metrics, log
+        )
         self._logs = LogObserver(log, successes=settings.log.successes)
         self._observer = Observers(self.metrics, self._logs)
         guard = Guard.from_names(
@@ -119,7 +120,12 @@ class Application:
         found = await self._upkeep.start(cluster)
         self.worker = self._wire(client, cluster, found)
         self.worker.start()
+        self._subscribers.start(self.worker.dispatcher.use)
         self._tick()
+
+    @property
+    def directory(self) -> Directory:
+        return self._subscribers.directory
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
@@ -233,6 +239,7 @@ class Application:
     async def stop(self) -> bool:
         """Drain within `drain_timeout`, leave, let go of everything; True when all was done."""
         done = True
+        self._subscribers.stop()
         if self._upkeep is not None:
             self._upkeep.stop()
         if self.worker is not None and self._sink is not None:

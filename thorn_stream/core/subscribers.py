@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     StringConstraints,
     field_validator,
@@ -54,13 +55,27 @@ def _listed(value: Any) -> Any:
 
 
 class Tls(BaseModel):
-    """A private authority, and the client certificate a receiver asks for: paths of PEM files."""
+    """A private authority, and the client certificate a receiver asks for: paths of PEM files.
+
+    With another `stamp`, these are other files under the same names: not equal.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    _stamp: str = PrivateAttr(default="")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(path for path in (self.ca_file, self.cert_file, self.key_file) if path)
+
+    def stamped(self, stamp: str) -> "Tls":
+        """The same, and what the files held when they were looked at."""
+        made = self.model_copy()
+        made._stamp = stamp  # noqa: SLF001 - one of ours
+        return made
 
 
 class Subscriber(BaseModel):

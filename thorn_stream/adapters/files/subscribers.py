@@ -25,13 +25,13 @@ class FileSubscribers:
     name = "file"
 
     def __init__(self, globs: Sequence[str], resolve: Callable[[str], str], parse: Parse) -> None:
-        self._globs = tuple(globs)
+        self.globs = tuple(globs)
         self._resolve = resolve
         self._parse = parse
 
     def paths(self) -> list[Path]:
         """The files that are there now."""
-        found = {name for pattern in self._globs for name in self._matching(pattern)}
+        found = {name for pattern in self.globs for name in self._matching(pattern)}
         return [Path(name) for name in sorted(found)]
 
     @staticmethod
@@ -51,7 +51,7 @@ class FileSubscribers:
         wrong: list[str] = []
         for path in self.paths():
             try:
-                found.append((f"file:{path}", self._read(path)))
+                found.append((f"file:{path}", self.read(path, self._resolve)))
             except ConfigurationError as error:
                 wrong.append(str(error))
         if wrong:
@@ -62,11 +62,15 @@ class FileSubscribers:
         """All of them. Raises ConfigurationError naming every mistake and its place."""
         return [one for _, subscribers in self.sources() for one in subscribers]
 
-    def _read(self, path: Path) -> Sequence[Subscriber]:
+    def read(self, path: Path, resolve: Callable[[str], str]) -> Sequence[Subscriber]:
+        """What one file holds, its secrets looked up by `resolve`.
+
+        Raises ConfigurationError naming every mistake and its place.
+        """
         document = read_document(path)
         if document.data is None:
             return ()
         try:
-            return self._parse(document.data, document.place, self._resolve)
+            return self._parse(document.data, document.place, resolve)
         except ConfigurationError as error:
             raise ConfigurationError(located(str(error), document)) from None

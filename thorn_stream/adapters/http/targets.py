@@ -67,20 +67,22 @@ class Targets:
     """Makes Targets; those of one origin and TLS identity share their connections.
 
     `ca_file` (PEM) is added to the system's authorities. Building a TLS context takes 20 ms and
-    most of a megabyte, so there is one for all, and one for each `tls` that a Subscriber has.
+    most of a megabyte, so there is one for all, and one for each `tls` that a Subscriber has. Of
+    files that were replaced, the old one goes with the last Target that was made from them.
     Raises `ConfigurationError` when `ca_file` cannot be used.
     """
 
     def __init__(self, guard: Guard, ca_file: str | None) -> None:
         self._guard = guard
         self._ca_file = ca_file
-        self._contexts: dict[Tls | None, ssl.SSLContext] = {}
+        self._shared: ssl.SSLContext | None = None
+        self._contexts: WeakValueDictionary[Tls, ssl.SSLContext] = WeakValueDictionary()
         self._origins: WeakValueDictionary[tuple[str, str, int, Tls | None], Origin] = (
             WeakValueDictionary()
         )
         if ca_file is not None:
             try:
-                self._contexts[None] = _context(None, ca_file)
+                self._shared = _context(None, ca_file)
             except (OSError, ValueError) as error:
                 raise ConfigurationError(
                     f"tls.ca_file: {ca_file} cannot be used ({_why(error)}); "
@@ -113,6 +115,9 @@ class Targets:
 
     def context(self, tls: Tls | None) -> ssl.SSLContext:
         """The one of all who have these TLS files; raises OSError and ValueError."""
+        if tls is None:
+            self._shared = self._shared or _context(None, self._ca_file)
+            return self._shared
         context = self._contexts.get(tls)
         if context is None:
             context = self._contexts[tls] = _context(tls, self._ca_file)

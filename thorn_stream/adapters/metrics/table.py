@@ -131,6 +131,18 @@ METRICS: Final = (
         ("kind", "result"),
         "Answers to records written to retry, parked and dead-letter topics: ok or error.",
     ),
+    Metric(
+        "thorn_reload_total",
+        "counter",
+        ("source", "result"),
+        "Reloads of subscribers: ok, or error when something in them was not taken.",
+    ),
+    Metric(
+        "thorn_clock_skew_seconds",
+        "gauge",
+        (),
+        "How far Kafka's clock is ahead of ours (behind: negative), from retry records it timed.",
+    ),
     Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of record payload held, by what for."),
     Metric(
         "thorn_memory_limit_bytes",

@@ -1,0 +1,75 @@
+"""Who may be called, while a dispatcher runs: read at start, and again when a file changes."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from thorn_stream.adapters.files import FileSubscribers, KeptFiles, Reload, Watcher
+from thorn_stream.adapters.metrics import Metrics
+from thorn_stream.config import Loaded
+from thorn_stream.core.directory import Directory, parse_subscribers
+from thorn_stream.core.subscribers import Subscriber
+
+__all__ = ["Reloading"]
+
+_MOST_MISTAKES: Final = 20
+
+
+class Reloading:
+    """The subscribers of the settings and of files; each reload is counted and told in a line.
+
+    `check` refuses a Directory by raising ConfigurationError. Raises ConfigurationError with a
+    line for each mistake that stands there at the start.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        check: Callable[[Directory], None],
+        metrics: Metrics,
+        log: FilteringBoundLogger,
+    ) -> None:
+        settings = loaded.settings
+        place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
+
+        def build(files: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
+            directory = Directory([(place, settings.subscribers), *files])
+            check(directory)
+            return directory
+
+        files = FileSubscribers(settings.subscriber_files, loaded.secrets, parse_subscribers)
+        kept = KeptFiles(files, loaded.secrets, build)
+        self.directory = kept.load()
+        self._watcher = Watcher(kept, settings.subscriber_files)
+        self._metrics = metrics
+        self._log = log
+        self._use: Callable[[Directory], None] = lambda _: None
+
+    def start(self, use: Callable[[Directory], None]) -> None:
+        """Watch from now on; `use` is given each new Directory, on the loop."""
+        self._use = use
+        self._watcher.start(self._reloaded)
+
+    def stop(self) -> None:
+        self._watcher.stop()
+
+    def _reloaded(self, reload: Reload) -> None:
+        self._metrics.count("thorn_reload_total", ("file", "error" if reload.mistakes else "ok"))
+        for mistake in reload.mistakes[:_MOST_MISTAKES]:
+            self._log.error("subscribers not taken", source="file", error=mistake)
+        if (more := len(reload.mistakes) - _MOST_MISTAKES) > 0:
+            self._log.error("subscribers not taken", source="file", error=f"and {more} more")
+        if reload.directory is None:
+            self._log.error("subscribers not reloaded", source="file", total=len(self.directory))
+            return
+        self.directory = reload.directory
+        self._use(reload.directory)
+        self._log.info(
+            "subscribers reloaded",
+            source="file",
+            added=reload.added,
+            changed=reload.changed,
+            removed=reload.removed,
+            total=len(reload.directory),
+        )
