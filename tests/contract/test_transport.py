@@ -54,6 +54,7 @@ class Client:
         timeout: float = 5.0,
         keep_alive: bool = True,
         tls: Tls | None = None,
+        own: Guard | None = None,
         ended: Callable[[], None] = lambda: None,
     ) -> asyncio.Future[Outcome]:
         subscriber = Subscriber(id="billing", event=("*",), url=url, tls=tls)
@@ -68,7 +69,8 @@ class Client:
             ended()
 
         target = self.transport.target(subscriber)
-        self.transport.send(Attempt(delivery, target, HEADERS, BODY, timeout, keep_alive, settle))
+        attempt = Attempt(delivery, target, HEADERS, BODY, timeout, keep_alive, settle, own)
+        self.transport.send(attempt)
         assert not future.done(), "`ended` was called from inside `send`"
         return future
 
@@ -668,6 +670,90 @@ def test_a_name_that_turns_inward_is_blocked_at_the_next_connect(run: Any) -> No
             assert receiver.connections == 1
 
     run(scenario, guard=guard, names=names)
+
+
+@pytest.mark.parametrize(
+    ("rule", "url", "address"),
+    [
+        (["ensure_protocol", ["https"]], "http://127.0.0.1:{port}/ok", None),
+        (["ensure_port", [443]], "http://127.0.0.1:{port}/ok", None),
+        (["block_cidr_network", ["127.0.0.0/8"]], "http://127.0.0.1:{port}/ok", None),
+        (["block_cidr_network", ["127.0.0.2/32"]], "http://two.example:{port}/ok", "127.0.0.2"),
+    ],
+)
+def test_a_request_may_bring_rules_of_its_own(
+    run: Any, rule: list[Any], url: str, address: str | None
+) -> None:
+    """They refuse by URL and by each address; nothing is dialled; others are not concerned."""
+    names = Names(two_example=["127.0.0.1", "127.0.0.2"])
+    own = Guard.from_names([rule])
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            there = url.format(port=receiver.port)
+            outcome = await client.post(there, own=own)
+            assert (outcome.error, outcome.address) == (f"blocked:{rule[0]}", address)
+            assert receiver.connections == 0
+            assert (await client.post(there)).kind is Kind.OK
+
+    run(scenario, names=names)
+
+
+def test_rules_of_its_own_let_nothing_through(run: Any) -> None:
+    """What the transport's own rules refuse stays refused, whatever a request brings along."""
+    generous = Guard.from_names([["block_internal_ips"]], ["127.0.0.0/8"])
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            outcome = await client.post(receiver.url("/ok"), own=generous)
+            assert outcome.error == "blocked:block_internal_ips"
+            assert receiver.connections == 0
+
+    run(scenario, guard=Guard.from_names(LOOPBACK))
+
+
+def test_a_kept_connection_is_judged_by_its_address_again(run: Any) -> None:
+    """A request with rules that refuse it does not use it; it stays good for the others."""
+    names = Names(one_example=["127.0.0.1"])
+    strict = Guard.from_names([["block_cidr_network", ["127.0.0.1/32"]]])
+    lenient = Guard.from_names([["block_cidr_network", ["127.0.0.2/32"]]])
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            url = receiver.url("/ok", host="one.example")
+            assert (await client.post(url)).kind is Kind.OK
+            names.names["one.example"] = ["127.0.0.3"]
+            if isinstance(client.transport, NativeTransport):
+                kept = await client.post(url, own=strict)
+                assert kept.error == "blocked:block_cidr_network"
+            names.names["one.example"] = ["127.0.0.1"]
+            assert (await client.post(url, own=strict)).error == "blocked:block_cidr_network"
+            assert receiver.count("/ok") == 1
+            assert (await client.post(url, own=lenient)).kind is Kind.OK
+            assert (await client.post(url)).kind is Kind.OK
+            assert receiver.count("/ok") == 3
+
+    run(scenario, names=names)
+
+
+def test_a_connection_that_is_passed_on_is_judged_again(run: Any) -> None:
+    """Of those that wait in line, one with rules that refuse it is passed over, and told so."""
+    names = Names(one_example=["127.0.0.1"])
+    strict = Guard.from_names([["block_cidr_network", ["127.0.0.1/32"]]])
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            url = receiver.url("/slow/0.1", host="one.example")
+            first = client.start(url)
+            refused = [client.start(url, own=strict) for _ in range(3)]
+            last = client.start(url)
+            outcomes = await asyncio.gather(*refused)
+            assert {outcome.error for outcome in outcomes} == {"blocked:block_cidr_network"}
+            assert {outcome.address for outcome in outcomes} == {"127.0.0.1"}
+            assert (await first).kind is (await last).kind is Kind.OK
+            assert receiver.count("/slow/0.1") == 2
+
+    run(scenario, names=names, max_connections=1)
 
 
 def test_the_environments_proxy_is_not_used(
