@@ -230,7 +230,9 @@ def _form(envelope: Envelope) -> bytes:
 
 
 def _cloud_event(envelope: Envelope, source: str) -> bytes:
-    """Structured mode of CloudEvents 1.0.2 (JSON event format)."""
+    """Structured mode of CloudEvents 1.0.2 (JSON event format); one that came as such goes on."""
+    if envelope.cloud is not None:
+        return envelope.cloud.structured()
     rest = _decode_rest(envelope.value)
     ref = _text(rest.ref) or None
     event: dict[str, Any] = {
