@@ -29,11 +29,13 @@ def check(
     warn(loaded)
     source = loaded.path or "no file, defaults"
     count = len(directory)
-    say(f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}")
+    checked = None
     if connect:
         from thorn_stream.ops.connection import check as check_connection
 
         checked = check_connection(loaded.settings)
+    say(f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}")
+    if checked is not None:
         for line in checked.warnings:
             note(f"warning: topic {line}")
         say(f"ok: {checked.line}")

@@ -64,7 +64,8 @@ def check(settings: Settings) -> Checked:
 def _inputs(settings: Settings, client: Mapping[str, str], cluster: Cluster) -> Iterator[str]:
     named = [topic for topic in settings.topics if not topic.startswith("^")]
     there = inputs(settings, cluster)
-    for topic, operations in topic_access(client, [*named, *there], _PATIENCE).items():
+    wanted = dict.fromkeys([*named, *there])
+    for topic, operations in topic_access(client, wanted, _PATIENCE).items():
         if operations is None:
             yield f"the topic {topic} does not exist: {_CREATE}, or mend `topics`"
         else:

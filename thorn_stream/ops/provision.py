@@ -109,7 +109,8 @@ def lines(found: Survey) -> list[str]:
     told += remarks(found)
     missing = sum(not one.exists for one in found.topics)
     if missing:
-        told.append(f"{missing} missing: `thorn-stream topics create` makes them")
+        hidden = "" if found.embedded else " (or not to be seen by this user)"
+        told.append(f"{missing} missing{hidden}: `thorn-stream topics create` makes them")
     elif not any(one.differs for one in found.topics):
         told.append("nothing is to be done")
     return told

@@ -24,7 +24,7 @@ from thorn_stream.ports import Trouble
 __all__ = ["Found", "Upkeep", "writing"]
 
 _EVERY: Final = 30.0
-_EVERY_MISSING: Final = 5.0
+_EVERY_MISSING: Final = 2.0
 _PATIENCE: Final = 3.0  # seconds: a stop may have to wait for a question under way
 _BATCH: Final = 900_000
 _LARGEST: Final = 1_000_000_000  # librdkafka's own bound of message.max.bytes
