@@ -15,6 +15,7 @@ from typing import Any, Final
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.flow import Limits
+from thorn_stream.core.overrides import EventRules
 from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
@@ -167,6 +168,7 @@ class Rig:
         policy: RetryPolicy | None = None,
         wrap: Callable[[MemorySink], Sink] = lambda sink: sink,
         source: type[MemorySource] = MemorySource,
+        rules: EventRules | None = None,
     ) -> None:
         self.world = world
         self.clock = world.clock
@@ -182,7 +184,14 @@ class Rig:
         self.sink.topics = world.topics
         self.transport = MemoryTransport(answers)
         self.observer = RecordingObserver()
-        self.context = Context(self.limits, Tiers(TIERS), self.clock, self.observer, lambda: 0.5)
+        self.context = Context(
+            self.limits,
+            Tiers(TIERS),
+            self.clock,
+            self.observer,
+            lambda: 0.5,
+            rules or EventRules(),
+        )
         self.settler = Settler(wrap(self.sink), Topics(DEAD, retry_topic), self.context)
         self.dispatcher = Dispatcher(
             Directory([("test", subscribers)]),
