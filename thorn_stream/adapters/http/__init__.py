@@ -9,6 +9,7 @@ failures     foreign errors, in the words of an Outcome
 The same port over httpx, sharing targets, failures and the rules of dialling:
 
 httpx_transport   a request is a task: its deadline, its one replay, how its answer is read
+httpx_requests    a Subscriber's URL and an Attempt, as httpx's objects
 httpx_backend     httpcore's connections, opened to checked addresses, bounded in what they read
 httpx_pools       a pool for each origin: reuse, room for others, age
 httpx_failures    errors of httpx, in the words of an Outcome

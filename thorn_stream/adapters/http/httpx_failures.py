@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+import httpcore
 import httpx
 
 from thorn_stream.adapters.http.failures import DialFailedError, Failure, failure_of
@@ -26,14 +27,16 @@ def failure_of_exchange(exchange: Exchange, error: Exception) -> Failure:
         return error.kind, error.detail
     if isinstance(error, AnswerRefusedError):
         return Kind.PROTOCOL, str(error)
-    if isinstance(error, httpx.TimeoutException):  # a limit of the user's own transport
+    if isinstance(
+        error, httpx.TimeoutException | httpcore.TimeoutException
+    ):  # a limit of the user's own transport
         return Kind.TIMEOUT, exchange.phase
-    if isinstance(error, httpx.ProxyError):
+    if isinstance(error, httpx.ProxyError | httpcore.ProxyError):
         status = _PROXY.match(str(error))
         return Kind.CONNECT, f"proxy answered {status[0]}" if status else "proxy failed"
-    if isinstance(error, httpx.ProtocolError):
+    if isinstance(error, httpx.ProtocolError | httpcore.ProtocolError):
         return _protocol(exchange, str(error))
-    if isinstance(error, httpx.NetworkError | OSError):
+    if isinstance(error, httpx.NetworkError | httpcore.NetworkError | OSError):
         return failure_of(origin_of(error))
     return Kind.CONNECT, type(error).__name__
 
@@ -41,7 +44,7 @@ def failure_of_exchange(exchange: Exchange, error: Exception) -> Failure:
 def _protocol(exchange: Exchange, text: str) -> Failure:
     stream = exchange.stream
     if text.startswith("Server disconnected"):
-        if stream is None or exchange.unanswered:
+        if stream is None or stream.multiplexed or exchange.unanswered:
             return Kind.CONNECT, "closed"
         return Kind.PROTOCOL, "head cut short"
     if stream is not None and stream.multiplexed:

@@ -7,32 +7,45 @@ that a name's addresses are looked up and judged again.
 """
 
 import asyncio
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import httpcore
 import httpx
 
+from thorn_stream.adapters.http.httpx_ways import Way, proxy_of
 from thorn_stream.adapters.http.targets import Origin
 
-__all__ = ["IDLE", "Pool", "Pools"]
+__all__ = ["Pool", "Pools", "pool_for"]
 
-IDLE: Final = 20.0
-"""Seconds that an idle connection is kept."""
-
+_IDLE: Final = 20.0
 _LIFETIME: Final = 60.0
 _TIDY: Final = 1.0
 
 
-class Pool(httpx.AsyncHTTPTransport):
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
+
+    async def aclose(self) -> None:
+        close: Callable[[], Awaitable[None]] | None = getattr(self._stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+class Pool(httpx.AsyncBaseTransport):
     """The connections of one origin. `users` counts the exchanges under way in it.
 
-    Moments are of `time.monotonic`.
+    `httpx.AsyncHTTPTransport` takes no network backend, so this stands in its place. Errors are
+    httpcore's. Moments are of `time.monotonic`.
     """
 
     def __init__(self, pool: httpcore.AsyncConnectionPool, now: float) -> None:
-        # Not super().__init__: it builds another TLS context each time, and takes no backend.
         self._pool = pool
         self.users = 0
         self.expires = now + _LIFETIME
@@ -42,6 +55,68 @@ class Pool(httpx.AsyncHTTPTransport):
     @property
     def idle(self) -> list[httpcore.AsyncConnectionInterface]:
         return [connection for connection in self._pool.connections if connection.is_idle()]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The extension `target` is the request target as it is to be sent.
+
+        It is not handed on: httpcore would send it to a proxy in place of the proxy's own.
+        """
+        url = request.url
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                httpcore.URL(
+                    scheme=url.raw_scheme,
+                    host=url.raw_host,
+                    port=url.port,
+                    target=request.extensions["target"],
+                ),
+                headers=request.headers.raw,
+                content=request.stream,
+            )
+        )
+        assert isinstance(answer.stream, AsyncIterable)
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream))
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+
+def pool_for(
+    origin: Origin,
+    way: Way,
+    backend: httpcore.AsyncNetworkBackend,
+    proxy_context: ssl.SSLContext | None,
+) -> httpcore.AsyncConnectionPool:
+    """httpcore's own for one origin; how many connections there may be is the backend's to say.
+
+    `proxy_context` is for the way to a proxy whose URL is https.
+    """
+    http2 = way.http2 and origin.context is not None
+    if way.proxy is None:
+        return httpcore.AsyncConnectionPool(
+            ssl_context=origin.context,
+            max_connections=None,
+            keepalive_expiry=_IDLE,
+            http2=http2,
+            network_backend=backend,
+        )
+    proxy = proxy_of(way.proxy)
+    return httpcore.AsyncHTTPProxy(
+        httpcore.URL(
+            scheme=proxy.url.raw_scheme,
+            host=proxy.url.raw_host,
+            port=proxy.url.port,
+            target=b"/",
+        ),
+        proxy_auth=proxy.raw_auth,
+        proxy_ssl_context=proxy_context,
+        ssl_context=origin.context,
+        max_connections=None,
+        keepalive_expiry=_IDLE,
+        http2=http2,
+        network_backend=backend,
+    )
 
 
 class Pools:
@@ -130,7 +205,7 @@ class Pools:
         self._tidying = None
         now = time.monotonic()
         for origin, pool in list(self._pools.items()):
-            if not pool.users and (pool.expires <= now or now - pool.used >= IDLE):
+            if not pool.users and (pool.expires <= now or now - pool.used >= _IDLE):
                 self._retire(origin, pool)
                 continue
             for connection in pool.idle:

@@ -9,6 +9,7 @@ rest; `handle_async_request` of its transports does none of that.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ from thorn_stream.adapters.http.httpx_backend import (
     checked_addresses,
 )
 from thorn_stream.adapters.http.httpx_failures import failure_of_exchange
-from thorn_stream.adapters.http.httpx_pools import IDLE, Pools
+from thorn_stream.adapters.http.httpx_pools import Pools, pool_for
+from thorn_stream.adapters.http.httpx_requests import HttpxTarget, Requests
 from thorn_stream.adapters.http.httpx_ways import Way, proxy_of
 from thorn_stream.adapters.http.targets import Origin, Targets
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
@@ -49,26 +51,6 @@ _PROBES: Final = tuple(
 
 _log = logging.getLogger("thorn_stream.transport")
 _monotonic = time.monotonic
-
-
-class HttpxTarget:
-    """Where requests go, in httpx's words; or why they cannot go."""
-
-    __slots__ = ("headers", "origin", "refused", "target", "text", "url")
-
-    def __init__(
-        self,
-        origin: Origin,
-        url: httpx.URL,
-        headers: list[tuple[bytes, bytes]],
-        refused: Failure | None = None,
-    ) -> None:
-        self.origin = origin
-        self.url = url
-        self.headers = headers
-        self.refused = refused
-        self.target = url.raw_path
-        self.text = ""
 
 
 class HttpxTransport:
@@ -97,11 +79,8 @@ class HttpxTransport:
         self._way = way
         self._keep_response = keep_response
         self._targets = Targets(guard, ca_file)
-        self._proxy = None if way.proxy is None else proxy_of(way.proxy)
-        self._proxy_context = None
-        if self._proxy is not None and self._proxy.url.scheme == "https":
-            self._proxy_context = self._targets.context(None)
-        self._pools = Pools(self._pool)
+        self._requests = Requests(self._targets, way)
+        self._pools = Pools(self._pool())
         self._backend = Backend(
             resolver,
             guarded=way.covered,
@@ -117,22 +96,7 @@ class HttpxTransport:
 
     def target(self, subscriber: Subscriber) -> HttpxTarget:
         """Prepare a Subscriber's URL; never raises."""
-        made = self._targets.make(subscriber)
-        url = made.url
-        if self._way.own is not None and subscriber.tls is not None and made.refused is None:
-            made.refused = Kind.TLS, "tls files do not reach a transport of your own"
-        if made.refused is not None or url is None:
-            return HttpxTarget(made.origin, httpx.URL(), [], made.refused or (Kind.BLOCKED, "url"))
-        host = f"[{url.host}]" if ":" in url.host else url.host
-        try:
-            parsed = httpx.URL(f"{url.scheme}://{host}:{url.port}{url.target}")
-        except httpx.InvalidURL:
-            return HttpxTarget(made.origin, httpx.URL(), [], (Kind.BLOCKED, "url"))
-        headers = [(b"Host", url.authority.encode("ascii")), (b"Accept-Encoding", b"identity")]
-        target = HttpxTarget(made.origin, parsed, headers)
-        target.target = url.target.encode("ascii")
-        target.text = url.text
-        return target
+        return self._requests.target(subscriber)
 
     def send(self, attempt: Attempt) -> None:
         """Start one request; `attempt.ended` follows once, never from inside this call."""
@@ -270,7 +234,9 @@ class HttpxTransport:
         self, exchange: Exchange, target: HttpxTarget, transport: httpx.AsyncBaseTransport
     ) -> bool:
         """Make the request and read the answer; True when it was read to its end."""
-        response = await transport.handle_async_request(self._request(exchange.attempt, target))
+        response = await transport.handle_async_request(
+            self._requests.make(exchange.attempt, target)
+        )
         stream = getattr(response, "stream", None)
         if not isinstance(stream, httpx.AsyncByteStream):
             raise AnswerRefusedError("no answer that can be read")
@@ -304,25 +270,11 @@ class HttpxTransport:
                 return False
         return True
 
-    def _request(self, attempt: Attempt, target: HttpxTarget) -> httpx.Request:
-        """With a stream httpx adds nothing of its own to the headers."""
-        headers = list(target.headers)
-        if not attempt.keep_alive and not self._way.http2:  # not a header of HTTP/2
-            headers.append((b"Connection", b"close"))
-        for line in attempt.headers.split(b"\r\n")[:-1]:
-            name, _, value = line.partition(b":")
-            headers.append((name, value.strip(b" ")))
-        headers.append((b"Content-Length", b"%d" % len(attempt.body)))
-        extensions: dict[str, Any] = {"target": target.target}
-        if self._way.own is not None:
-            extensions["timeout"] = httpx.Timeout(attempt.timeout).as_dict()
-        return httpx.Request(
-            "POST",
-            target.url,
-            headers=headers,
-            stream=httpx.ByteStream(attempt.body),
-            extensions=extensions,
-        )
+    def _pool(self) -> Callable[[Origin], httpcore.AsyncConnectionPool]:
+        proxy = self._way.proxy
+        secure = proxy is not None and proxy_of(proxy).url.scheme == "https"
+        proxy_context = self._targets.context(None) if secure else None
+        return lambda origin: pool_for(origin, self._way, self._backend, proxy_context)
 
     # --- how it ends ---------------------------------------------------------------------------
 
@@ -373,35 +325,6 @@ class HttpxTransport:
             exchange.body,
         )
         exchange.attempt.ended(exchange.attempt, outcome)
-
-    # --- connections ---------------------------------------------------------------------------
-
-    def _pool(self, origin: Origin) -> httpcore.AsyncConnectionPool:
-        http2 = self._way.http2 and origin.context is not None
-        proxy = self._proxy
-        if proxy is None:
-            return httpcore.AsyncConnectionPool(
-                ssl_context=origin.context,
-                max_connections=None,
-                keepalive_expiry=IDLE,
-                http2=http2,
-                network_backend=self._backend,
-            )
-        return httpcore.AsyncHTTPProxy(
-            proxy_url=httpcore.URL(
-                scheme=proxy.url.raw_scheme,
-                host=proxy.url.raw_host,
-                port=proxy.url.port,
-                target=proxy.url.raw_path,
-            ),
-            proxy_auth=proxy.raw_auth,
-            proxy_ssl_context=self._proxy_context,
-            ssl_context=origin.context,
-            max_connections=None,
-            keepalive_expiry=IDLE,
-            http2=http2,
-            network_backend=self._backend,
-        )
 
 
 def _verdict(status: int | None) -> Failure:

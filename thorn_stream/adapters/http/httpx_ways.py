@@ -54,7 +54,13 @@ def proxy_of(url: str) -> httpx.Proxy:
         proxy = httpx.Proxy(url)
     except (ValueError, TypeError, httpx.InvalidURL):
         proxy = None
-    if proxy is None or proxy.url.scheme not in {"http", "https"} or not proxy.url.host:
+    usable = (
+        proxy is not None
+        and proxy.url.scheme in {"http", "https"}
+        and bool(proxy.url.host)
+        and (proxy.url.port is None or 0 < proxy.url.port < 65536)
+    )
+    if proxy is None or not usable:
         raise ConfigurationError(
             "proxy: is not the URL of a proxy; write it like http://user:password@host:3128"
         )
