@@ -6,7 +6,7 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from structlog.typing import FilteringBoundLogger
 
@@ -44,6 +44,9 @@ from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
 from thorn_stream.version import __version__
+
+if TYPE_CHECKING:
+    from thorn_stream.adapters.http.httpx_transport import HttpxTransport
 
 __all__ = ["NOT_THERE", "Application", "SystemClock"]
 
@@ -86,13 +89,7 @@ class Application:
             [str(network) for network in settings.allowed_networks],
         )
         self._connections = settings.max_connections or _connections_this_process_may_open()
-        self.transport = NativeTransport(
-            guard,
-            Resolver(),
-            max_connections=self._connections,
-            ca_file=settings.tls.ca_file,
-            keep_response=settings.keep_response,
-        )
+        self.transport = _transport(settings, guard, self._connections)
         self.probes = Probes(reasons=self.reasons, metrics=self.metrics.render)
         self.worker: Worker | None = None
         self._sink: KafkaSink | None = None
@@ -260,6 +257,34 @@ class Application:
 # --- settings to what each room is given --------------------------------------------------------
 
 
+def _transport(
+    settings: Settings, guard: Guard, connections: int
+) -> "NativeTransport | HttpxTransport":
+    """Our own, or httpx's: as the settings are, `http2` and `proxy` come with `httpx` alone."""
+    if settings.transport == "native":
+        return NativeTransport(
+            guard,
+            Resolver(),
+            max_connections=connections,
+            ca_file=settings.tls.ca_file,
+            keep_response=settings.keep_response,
+        )
+    # httpx is loaded only where it is used
+    from thorn_stream.adapters.http.httpx_transport import HttpxTransport  # noqa: PLC0415
+    from thorn_stream.adapters.http.httpx_ways import Way, own_transport  # noqa: PLC0415
+
+    own = own_transport(settings.transport) if settings.transport.startswith("!") else None
+    proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
+    return HttpxTransport(
+        guard,
+        Resolver(),
+        max_connections=connections,
+        ca_file=settings.tls.ca_file,
+        keep_response=settings.keep_response,
+        way=Way(settings.http2, proxy, own),
+    )
+
+
 def _limits(settings: Settings, connections: int) -> Limits:
     return Limits(
         max_in_flight=settings.max_in_flight,
@@ -318,9 +343,6 @@ def _connections_this_process_may_open() -> int:
 
 
 NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
-    "transport": lambda settings: settings.transport != "native",
-    "proxy": lambda settings: settings.proxy is not None,
-    "http2": lambda settings: settings.http2,
     "results.enabled": lambda settings: settings.results.enabled,
     "api.enabled": lambda settings: settings.api.enabled,
     "tracing.enabled": lambda settings: settings.tracing.enabled,
