@@ -299,7 +299,7 @@ def test_a_failing_attempt_of_a_changed_subscriber_follows_its_policy_of_now() -
 
 
 def test_lanes_of_removed_subscribers_are_let_go() -> None:
-    """Idle ones at once, busy ones with a later change: churn leaves nothing behind."""
+    """Idle ones at once, busy ones when they are done: churn leaves nothing behind."""
     world = World()
 
     async def life() -> None:
@@ -311,7 +311,7 @@ def test_lanes_of_removed_subscribers_are_let_go() -> None:
         assert [lane.subscriber.id for lane in rig.dispatcher.lanes] == ["busy"]
         rig.transport.end(rig.under_way[0], OK)
         await rig.until(lambda: rig.committed == 1)
-        rig.change()
+        await rig.idle(0.1)
         assert list(rig.dispatcher.lanes) == []
 
     world.live(life())

@@ -64,6 +64,9 @@ class Directory:
     def __iter__(self) -> Iterator[Subscriber]:
         return iter(self._by_id.values())
 
+    def __contains__(self, subscriber_id: object) -> bool:
+        return subscriber_id in self._by_id
+
     def get(self, subscriber_id: str) -> Subscriber | None:
         return self._by_id.get(subscriber_id)
 

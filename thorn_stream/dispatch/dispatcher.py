@@ -56,7 +56,7 @@ class Dispatcher:
     def use(self, directory: Directory) -> None:
         """From now on these are the Subscribers; Lanes that nobody needs any more are let go."""
         self.directory = directory
-        self.lanes.keep({subscriber.id for subscriber in directory})
+        self.lanes.keep(directory)
 
     # --- the straight way ----------------------------------------------------------------------
 
@@ -165,6 +165,7 @@ class Dispatcher:
             self.deliver(delivery)
         for delivery in self.lanes.overdue():
             self.park(delivery, "lane")
+        self.lanes.tidy()
         self.settler.tick()
 
     def undecodable(self, record: Record, why: str, entry: Entry) -> None:

@@ -94,6 +94,7 @@ class Lanes:
         self._queued: set[Lane] = set()  # those with a queue: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
+        self._gone: set[str] = set()  # names of Lanes whose Subscribers are not known any more
         self._aside: list[Delivery] = []  # of a Source that is on hold
         self.look: Callable[[], None] = lambda: None
         self.in_flight = 0
@@ -131,9 +132,17 @@ class Lanes:
         return policy if own is None else policy_with(own, lane.subscriber, policy)
 
     def keep(self, known: Container[str]) -> None:
-        """Let go of the idle Lanes of Subscribers that are not known any more."""
-        for name, lane in list(self._lanes.items()):
-            if name not in known and not lane.in_flight and not lane.queue:
+        """Let go of the Lanes of Subscribers that are not known any more, when they are idle."""
+        gone = {name for name in self._lanes if name not in known}
+        self._gone = gone.difference(self._passing)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Let go of the Lanes of those who are gone, as far as they have become idle."""
+        for name in list(self._gone):
+            lane = self._lanes[name]
+            if not lane.in_flight and not lane.queue:
+                self._gone.discard(name)
                 self._forget(name)
 
     def _let_one_pass(self) -> None:

@@ -6,10 +6,12 @@ by another, and a file system that tells nothing are all the same, the last one 
 """
 
 import asyncio
+import gc
 import glob
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -95,7 +97,8 @@ class Watcher:
                 yield set()
 
     def _reload(self) -> None:
-        reload = self._files.reload()
+        with _uncollected():
+            reload = self._files.reload()
         if reload is None or self._stop.is_set() or self._loop is None:
             return
         try:
@@ -120,6 +123,21 @@ class Watcher:
             state = folder.stat()
             found[str(folder)] = (state.st_dev, state.st_ino)
         return found
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector: over the objects of 100,000 subscribers it stops all for 0.2 s.
+
+    They are no garbage, and are left out of later collections as well; what dies by its last
+    reference is freed all the same.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _signature(paths: Sequence[Path]) -> _Signature:
