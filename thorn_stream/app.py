@@ -28,7 +28,9 @@ from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.config import Loaded, Settings
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
+from thorn_stream.core.extra import EventSubscriber
 from thorn_stream.core.flow import Limits
+from thorn_stream.core.overrides import EventRules
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
 from thorn_stream.core.signing import derived_secret
@@ -157,6 +159,7 @@ class Application:
             clock=SystemClock(),
             observer=self._observer,
             dice=random.random,
+            rules=_event_rules(settings),
         )
         largest = {"message.max.bytes": str(found.message_max)}
         self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
@@ -300,6 +303,18 @@ def _limits(settings: Settings, connections: int) -> Limits:
     )
 
 
+def _event_rules(settings: Settings) -> EventRules:
+    """What an event may ask for itself."""
+    return EventRules(
+        timeout_max=settings.event_timeout_max,
+        retry_max=settings.retry_max_max,
+        retry_delay_max=settings.retry_delay_max,
+        max_in_flight=settings.max_in_flight,
+        subscribers=settings.allow_event_subscribers,
+        allowed_networks=tuple(str(network) for network in settings.allowed_networks),
+    )
+
+
 def _lane_settings(settings: Settings) -> Callable[[Subscriber], LaneSettings]:
     """How a Subscriber's Lane is prepared: its own values, else the settings'."""
     defaults = RetryPolicy(
@@ -318,7 +333,7 @@ def _lane_settings(settings: Settings) -> Callable[[Subscriber], LaneSettings]:
 
     def prepare(subscriber: Subscriber) -> LaneSettings:
         secrets = [secret.get_secret_value() for secret in subscriber.hmac_secret]
-        if not secrets and master:
+        if not secrets and master and not isinstance(subscriber, EventSubscriber):
             secrets = [derived_secret(master, subscriber.id)]
         asked = settings.event_timeout if subscriber.timeout is None else subscriber.timeout
         return LaneSettings(
@@ -346,7 +361,6 @@ NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
     "results.enabled": lambda settings: settings.results.enabled,
     "api.enabled": lambda settings: settings.api.enabled,
     "tracing.enabled": lambda settings: settings.tracing.enabled,
-    "allow_event_subscribers": lambda settings: settings.allow_event_subscribers,
 }
 """Settings that this version cannot keep, and when they ask for it; the docs name them, too."""
 
