@@ -14,8 +14,10 @@ test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so,
 test-long: .venv/dev  ## what takes minutes as well
 	$(BIN)/python -m pytest $(ARGS)
 
-coverage: .venv/dev  ## of lines and branches, by the tests that stay in one process
-	$(BIN)/coverage run -m pytest -q -m "not long" tests/unit tests/property tests/contract
+coverage: .venv/dev  ## of lines and branches, by what `make test` runs, processes included
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m "not long" $(ARGS)
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=90
 	$(BIN)/coverage report --fail-under=95 --include="thorn_stream/core/*"
 	$(BIN)/python -m tests.support.exclusions

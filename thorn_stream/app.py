@@ -144,8 +144,9 @@ class Application:
         """Ask until Kafka answers; a refused login is final, silence only after a while."""
         until = time.monotonic() + self.settings.start_timeout
         while True:
+            patience = min(_ASK_FOR, max(_ASK_EVERY, until - time.monotonic()))
             try:
-                return await asyncio.to_thread(describe, client, _ASK_FOR)
+                return await asyncio.to_thread(describe, client, patience)
             except KafkaUnreachable:
                 if time.monotonic() + _ASK_EVERY >= until:
                     raise

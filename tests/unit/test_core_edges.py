@@ -6,7 +6,7 @@ import pytest
 
 from thorn_stream.core.patterns import compile_pattern
 from thorn_stream.core.schedule import RetryPolicy
-from thorn_stream.core.validators import block_cidr_network
+from thorn_stream.core.validators import block_cidr_network, block_internal_ips
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_a_pattern_shows_how_it_is_made() -> None:
 
 def test_a_delay_beyond_any_number_is_cut() -> None:
     """Doubling a thousand times and more is no error: it is the longest delay allowed."""
-    policy = RetryPolicy(retry_max=5000, delay=60, backoff=100, delay_max=7200)
+    policy = RetryPolicy(retry_max=5000, delay=60.0, backoff=100.0, delay_max=7200.0)
     assert policy.wait(4000) == 7200
 
 
@@ -34,3 +34,9 @@ def test_what_is_no_network_is_refused(network: Any) -> None:
     """A number would be taken for an address, and open or close what nobody meant."""
     with pytest.raises(ValueError, match="is not a network"):
         block_cidr_network(network)
+
+
+def test_a_text_is_no_list_of_networks() -> None:
+    """Its characters would be taken for networks, one by one."""
+    with pytest.raises(ValueError, match="takes a list of networks, not a text"):
+        block_internal_ips(allowed="10.0.0.0/8")
