@@ -174,6 +174,7 @@ def test_an_envelope_is_no_cloud_event() -> None:
     assert read(both).event == "envelope.event"
     assert read(both).cloud is None
     assert read(both, TOLD).event == "order.created"
+    assert refused(written(event=5)).startswith("not an envelope: ")
     assert read(b'{"event": "a"}', [("content-type", b"application/json")]).event == "a"
     assert read(b'{"event": "a"}', [("content-type", None)]).event == "a"
 

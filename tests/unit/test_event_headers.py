@@ -270,7 +270,7 @@ def test_two_recipients_under_one_id_share_nothing() -> None:
 
 
 def test_lanes_of_recipients_are_bounded() -> None:
-    """However many different ones come along; those that are busy are kept."""
+    """However many different ones come along, over a reload as well; busy ones are kept."""
     world = World()
 
     async def life() -> None:
@@ -287,7 +287,7 @@ def test_lanes_of_recipients_are_bounded() -> None:
         rig.transport.end(rig.under_way[0], OK)
         await rig.until(lambda: rig.committed == 1_501)
         rig.change()
-        assert list(rig.dispatcher.lanes) == []
+        assert len(list(rig.dispatcher.lanes)) <= 1_001
 
     world.live(life())
 
