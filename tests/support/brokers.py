@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its
 
 from tests.support.apache_kafka import ApacheKafka
 from thorn_stream.adapters.embedded import EmbeddedBroker
-from thorn_stream.adapters.kafka import TopicSpec, create_topics
+from thorn_stream.adapters.kafka import TopicSpec, create_topics, describe
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -115,17 +116,23 @@ class Broker:
             self.real.create_topic(full, partitions)
         else:
             create_topics(self.client, {full: TopicSpec(partitions, 1, config or {})}, 20)
+            until = time.monotonic() + 20
+            while full not in describe(self.client, 20).topics:  # brokers hear of it a moment later
+                assert time.monotonic() < until
         return full
 
-    def allow(self, *operations: str, topic: str = "", group: str = "") -> None:
+    def allow(
+        self, *operations: str, topic: str = "", group: str = "", prefixed: bool = False
+    ) -> None:
         """Grant the user of the listener with login these rights (Apache Kafka only)."""
         kind = ResourceType.TOPIC if topic else ResourceType.GROUP
+        pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
         who = ("User:thorn", "*")
         rules = [
             AclBinding(
                 kind,
                 topic or group,
-                ResourcePatternType.LITERAL,
+                pattern,
                 *who,
                 AclOperation[operation],
                 AclPermissionType.ALLOW,

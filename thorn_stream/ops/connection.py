@@ -21,7 +21,8 @@ from thorn_stream.ops.topics import KINDS, inputs, needs, own_topics
 
 __all__ = ["Checked", "check"]
 
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 10.0
+_FIRST_PATIENCE: Final = 5.0
 _ACL: Final = "allow it for this user; `thorn-stream topics plan --acl` prints the rules"
 _CREATE: Final = "create it (`thorn-stream topics create`)"
 
@@ -44,7 +45,7 @@ def check(settings: Settings) -> Checked:
     if settings.embedded and servers is None:
         return Checked("the embedded broker: none runs in this directory, `run` starts its own")
     client = settings.librdkafka(servers)
-    cluster = describe(client, _PATIENCE)
+    cluster = describe(client, _FIRST_PATIENCE)
     where = client["bootstrap.servers"]
     if cluster.embedded:
         return Checked(f"the embedded broker at {where}: it refuses nobody, and makes topics")

@@ -17,7 +17,7 @@ from thorn_stream.ops.moments import moment
 
 __all__ = ["Listing", "Wanted", "find", "letters", "row", "wanted"]
 
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 10.0
 _DELIVERY: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PLACE: Final = re.compile(r"(?P<topic>.+)[-:](?P<partition>\d{1,9})[-:](?P<offset>\d{1,18})")
 _NUMBER: Final = re.compile(r"-?\d{1,18}")

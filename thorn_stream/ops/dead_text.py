@@ -51,8 +51,8 @@ def as_json(record: Record) -> dict[str, Any]:
         told["value_base64"] = base64.b64encode(record.value).decode("ascii")
     return {
         **row(record),
-        "key": _bytes(record.key),
-        "headers": [[name, _bytes(value)] for name, value in record.headers],
+        "key": _decoded(record.key),
+        "headers": [[name, _decoded(value)] for name, value in record.headers],
         **told,
     }
 
@@ -82,8 +82,13 @@ def lines(record: Record) -> Iterable[str]:
         yield f"  {printable(line)}"
 
 
+def _decoded(value: bytes | None) -> str | None:
+    """Text where it is UTF-8, the rest escaped."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
 def _bytes(value: bytes | None) -> str | None:
-    """Text where it is text, the rest escaped."""
+    """The same for a terminal."""
     return None if value is None else printable(value.decode("utf-8", "backslashreplace"))
 
 

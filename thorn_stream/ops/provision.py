@@ -19,7 +19,7 @@ from thorn_stream.ops.topics import needs, own_topics
 
 __all__ = ["Created", "Survey", "create", "created_lines", "lines", "survey"]
 
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 10.0
 _ASK_EVERY: Final = 0.1
 
 

@@ -4,7 +4,8 @@ All of it waits: call it in a thread, or where there is no loop. The embedded br
 permissions and answers none of these questions.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import TimeoutError as NoAnswer
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ __all__ = ["Operations", "group_access", "topic_access"]
 Operations = frozenset[str]
 """Names of what may be done, as Kafka has them: `READ`, `WRITE`, `DESCRIBE`, ..."""
 
+_ASK_EVERY: Final = 0.2
 _ALL: Final[Operations] = frozenset(operation.name for operation in AclOperation)
 
 
@@ -46,20 +48,33 @@ def topic_access(
 
 
 def group_access(
-    client: Mapping[str, Any], groups: Iterable[str], timeout: float
+    client: Mapping[str, Any], groups: Collection[str], timeout: float
 ) -> dict[str, Operations]:
     """What may be done with each consumer group, whether it exists or not. Raises as above."""
-    admin = make(AdminClient, common(client))
-    asked = admin.describe_consumer_groups(
-        list(groups), include_authorized_operations=True, request_timeout=timeout
-    )
-    told = _answers(asked, timeout, lambda _: None)
-    return {name: _ALL if operations is None else operations for name, operations in told.items()}
+    found: dict[str, Operations] = {}
+    until = time.monotonic() + timeout
+    while left := [name for name in groups if name not in found]:
+        # a new client each time: one that was told of a coordinator keeps to it
+        admin = make(AdminClient, common(client))
+        asked = admin.describe_consumer_groups(
+            left, include_authorized_operations=True, request_timeout=timeout
+        )
+        told = _answers(asked, timeout, lambda _: None, codes.COORDINATOR_MOVING)
+        found |= {name: _ALL if may is None else may for name, may in told.items()}
+        if len(told) < len(left):
+            if time.monotonic() > until:
+                raise errors.KafkaUnreachable(_NO_ANSWER)
+            time.sleep(_ASK_EVERY)
+    return found
 
 
 def _answers(
-    asked: Mapping[str, Any], timeout: float, topic: Callable[[str], str | None]
+    asked: Mapping[str, Any],
+    timeout: float,
+    topic: Callable[[str], str | None],
+    passing: Collection[int] = (),
 ) -> dict[str, Operations | None]:
+    """The answer for each; those with a `passing` error are left out, to be asked again."""
     found: dict[str, Operations | None] = {}
     for name, future in asked.items():
         try:
@@ -68,6 +83,8 @@ def _answers(
             raise errors.KafkaUnreachable(_NO_ANSWER) from None
         except KafkaException as error:
             code = error.args[0].code()
+            if code in passing:
+                continue
             if code in codes.FORBIDDEN:
                 found[name] = frozenset()
             elif code in codes.MISSING_TOPIC:

@@ -22,7 +22,8 @@ from thorn_stream.core.records import Partition, Record
 __all__ = ["browse", "record_at"]
 
 _POLL: Final = 0.1
-_GROUP_ERRORS: Final = frozenset({codes.GROUP_FORBIDDEN, *codes.NO_ANSWER})
+_HARMLESS: Final = frozenset({codes.GROUP_FORBIDDEN, *codes.NO_ANSWER, *codes.PASSING})
+"""No group is needed, and what may pass is waited for."""
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -100,11 +101,19 @@ def _consumer(client: Mapping[str, Any], group: str, timeout: float) -> Iterator
 
 def _span(consumer: Consumer, partition: Partition, timeout: float) -> tuple[int, int]:
     """First offset there is, and the one after the last."""
-    found = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=timeout)
-    if found is None:
-        raise _no_answer(timeout)
-    low, high = found
-    return low, high
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            found = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=timeout)
+        except KafkaException as error:
+            if error.args[0].code() not in codes.PASSING or time.monotonic() > until:
+                raise
+            consumer.poll(_POLL)  # nothing is assigned yet: it waits, and lets the client learn
+            continue
+        if found is None:
+            raise _no_answer(timeout)
+        low, high = found
+        return low, high
 
 
 def _from(
@@ -138,8 +147,8 @@ def _read(
                 raise _no_answer(timeout)
             continue
         error = message.error()
-        if error is not None and error.code() in _GROUP_ERRORS:
-            continue  # no group is needed, and what may pass is waited for
+        if error is not None and error.code() in _HARMLESS:
+            continue
         if error is not None and error.code() != codes.PARTITION_EOF:
             text = of_message(error, message.topic(), "").text
             raise errors.KafkaRefused(text)

@@ -32,6 +32,18 @@ FORBIDDEN: Final = frozenset(
 )
 """The user was recognised, and may not do this."""
 
+COORDINATOR_MOVING: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+"""Of a group, for a while: when Kafka is first asked for one, or its broker went away."""
+
+PASSING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+"""Of a partition that has just been made or is moving: it is asked again."""
+
 NO_ANSWER: Final = frozenset({TIMED_OUT, TRANSPORT, ALL_BROKERS_DOWN})
 
 

@@ -63,6 +63,9 @@ def of_connection(error: KafkaError) -> Trouble:
     if code == codes.TLS:
         text = f"TLS with Kafka failed: check ssl.ca.location and security.protocol ({said})"
         return Trouble(LOGIN, text, fatal_at_start="verify failed" in said)
+    if "SSL handshake failed" in said:
+        text = f"no TLS connection to Kafka: are security.protocol and the port right? ({said})"
+        return Trouble(BROKER, text)
     if code == codes.RESOLVE:
         return Trouble(BROKER, f"no such Kafka host: check bootstrap_servers ({said})")
     if code == codes.ALL_BROKERS_DOWN:
