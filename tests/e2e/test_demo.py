@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.apache_kafka import ApacheKafka
 from tests.support.receivers import wait_until
+from thorn_stream.adapters.kafka import describe
 
 SMALL = ("--events", "60", "--rate", "100")
 
@@ -79,14 +80,33 @@ def test_every_event_is_accounted_for(tmp_path: Path) -> None:
 
 @pytest.mark.kafka
 def test_on_apache_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
-    """The same on a real broker; the summary names the topics that stay there."""
+    """The same on a real broker; its topics are deleted, and the summary says so."""
     servers = apache_kafka.bootstrap_servers
     with demo(tmp_path, *SMALL, "--kafka", servers) as process:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 0, out + err
     assert "every one accounted for." in out
-    assert "Left on the broker: the topics thorn-demo-" in " ".join(out.split())
+    assert "Deleted from the broker: the demo's 5 topics." in out
+    assert not _of_demos(servers)
     assert "embedded" not in out
+
+
+@pytest.mark.kafka
+def test_ctrl_c_deletes_the_topics_as_well(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
+    """Interrupted on somebody's broker, it leaves nothing there."""
+    with demo(tmp_path, "--kafka", apache_kafka.bootstrap_servers) as process:
+        dispatcher_of(process)
+        assert _of_demos(apache_kafka.bootstrap_servers)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == ""
+    wait_until(lambda: not _of_demos(apache_kafka.bootstrap_servers), seconds=10)
+
+
+def _of_demos(servers: str) -> list[str]:
+    there = describe({"bootstrap.servers": servers}, 20).topics
+    return [name for name in there if name.startswith("thorn-demo-")]
 
 
 def test_ctrl_c_ends_everything(tmp_path: Path) -> None:

@@ -141,10 +141,14 @@ def test_json_has_the_promised_shape() -> None:
     ]
 
 
-def test_topics_left_behind_are_named() -> None:
-    """On a real broker the topics stay, and the summary names them."""
-    result = Result(settle(books_of(HEALTHY)), embedded=False, left_behind=["d.dead", "d.events"])
-    assert any("d.dead, d.events" in note for note in notes(result))
+def test_what_became_of_the_topics_is_said() -> None:
+    """On a real broker they are deleted; those that could not be are named."""
+    books = settle(books_of(HEALTHY))
+    told = notes(Result(books, embedded=False, deleted=["d.dead", "d.events"]))
+    assert told[-1] == "Deleted from the broker: the demo's 2 topics."
+    told = notes(Result(books, embedded=False, left_behind=["d.*"]))
+    assert told[-1].startswith("Left on the broker")
+    assert "d.*" in told[-1]
 
 
 METRICS = """\

@@ -16,7 +16,8 @@ def demo(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Run on this broker, in topics of its own; the embedded one if not given.",
+            help="Run on this broker, in topics of its own that are deleted at the end; the "
+            "embedded one if not given.",
         ),
     ] = None,
     json: JsonOption = False,

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from thorn_stream.adapters.embedded import EmbeddedBroker
+from thorn_stream.core.errors import KafkaError
 from thorn_stream.ops.demo import view
 from thorn_stream.ops.demo.account import Books, DeadLetter
 from thorn_stream.ops.demo.cast import cast, happenings, outage
@@ -104,6 +105,8 @@ class Course:
         self._keys = {part.id: new_secret() for part in self._parts}
         self._changed_at = self._began_at = 0.0
         self._circuits: list[str] = []
+        self._deleted: list[str] = []
+        self._left_behind: list[str] = []
 
     async def run(self) -> Result:
         async with AsyncExitStack() as stack:
@@ -113,12 +116,15 @@ class Course:
                 began = time.monotonic()
                 cluster = self._cluster(stack)
                 await cluster.create_input()
+                stack.push_async_callback(self._tidy, cluster)
                 receivers = await self._receivers(stack)
                 dispatcher = await self._dispatcher(stack, folder, cluster, receivers)
                 await self._dead_letters(stack, cluster)
             self._screen.say(f"ready in {time.monotonic() - began:.1f} s")
             samples = await self._send_and_wait(cluster, dispatcher, receivers)
-            return await self._end(cluster, dispatcher, samples)
+            result = await self._end(cluster, dispatcher, samples)
+        result.deleted, result.left_behind = self._deleted, self._left_behind
+        return result
 
     # --- start ---------------------------------------------------------------------------------
 
@@ -228,6 +234,13 @@ class Course:
             result.faults.append(f"the dispatcher was asked to drain and {how}")
         if result.faults:
             result.hints = [*where_it_waits(samples), *dispatcher.last_lines()]
-        if not cluster.embedded:
-            result.left_behind = await cluster.topics()
         return result
+
+    async def _tidy(self, cluster: Cluster) -> None:
+        """Last of all, interrupted or not: somebody's broker is left as it was."""
+        if cluster.embedded:
+            return
+        try:
+            self._deleted, self._left_behind = await cluster.delete_topics()
+        except KafkaError:
+            self._left_behind = [f"{cluster.group}.*"]

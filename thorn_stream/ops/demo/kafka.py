@@ -16,6 +16,7 @@ from thorn_stream.adapters.kafka import (
     SourceSettings,
     TopicSpec,
     create_topics,
+    delete_topics,
     describe,
 )
 from thorn_stream.core.records import Record, header
@@ -62,6 +63,15 @@ class Cluster:
         """Names of all the topics the demo has there now."""
         known = await _aside(lambda: describe(self.client, _REACHED_WITHIN))
         return sorted(name for name in known.topics if name.startswith(f"{self.group}."))
+
+    async def delete_topics(self) -> tuple[list[str], list[str]]:
+        """Delete all of them, with what they hold; names of those deleted, and of those left.
+
+        Raises `KafkaError` when that cannot be.
+        """
+        names = await self.topics()
+        deleted = await _aside(lambda: delete_topics(self.client, names, _REACHED_WITHIN))
+        return deleted, [name for name in names if name not in deleted]
 
 
 async def produce(

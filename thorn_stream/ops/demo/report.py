@@ -28,6 +28,7 @@ class Result:
     faults: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
     dispatcher: tuple[int, int] | None = None
+    deleted: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
 
     @property
@@ -63,8 +64,13 @@ def notes(result: Result) -> list[str]:
             f"The dispatcher's own metrics say {count(delivered)} delivered, {count(dead)} dead."
         )
     told.append(_EMBEDDED if result.embedded else _REAL)
+    if result.deleted:
+        told.append(f"Deleted from the broker: the demo's {count(len(result.deleted), 'topic')}.")
     if result.left_behind:
-        told.append(f"Left on the broker: the topics {', '.join(result.left_behind)}.")
+        told.append(
+            f"Left on the broker, since it did not let them be deleted: the topics "
+            f"{', '.join(result.left_behind)}."
+        )
     return told
 
 
