@@ -248,3 +248,12 @@ def test_a_users_tuning_is_heeded_where_it_can_be() -> None:
         900_000,
         1_000_000,
     )
+
+
+def test_tiers_that_are_left_come_in_the_order_of_their_waits() -> None:
+    """As the tiers that are set do."""
+    there = ALL_THERE | dict.fromkeys(
+        ["thorn.retry.1800s", "thorn.retry.9s", "thorn.retry.300s"], 1
+    )
+    left = [one.topic for one in plan(SETTINGS, cluster(there), {}) if one.use == "retired"]
+    assert left == ["thorn.retry.9s", "thorn.retry.300s", "thorn.retry.1800s"]

@@ -77,7 +77,8 @@ def plan(
     wanted = [("input", topic, TopicSpec(width)) for topic in [*named, *matched]]
     wanted += uses(settings, needs(settings, cluster, configs, width))
     known = {topic for _, topic, _ in wanted}
-    left = [topic for topic in tiers_read(settings, cluster.topics) if topic not in known]
+    read = tiers_read(settings, cluster.topics)
+    left = sorted((topic for topic in read if topic not in known), key=lambda topic: read[topic])
     wanted += [("retired", topic, TopicSpec()) for topic in left]
     return [_planned(use, topic, spec, cluster, configs) for use, topic, spec in wanted]
 

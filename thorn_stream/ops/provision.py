@@ -111,7 +111,7 @@ def lines(found: Survey) -> list[str]:
     if missing:
         hidden = "" if found.embedded else " (or not to be seen by this user)"
         told.append(f"{missing} missing{hidden}: `thorn-stream topics create` makes them")
-    elif not any(one.differs for one in found.topics):
+    elif not any(one.differs or one.use == "retired" for one in found.topics):
         told.append("nothing is to be done")
     return told
 
