@@ -141,7 +141,7 @@ METRICS: Final = (
         "thorn_clock_skew_seconds",
         "gauge",
         (),
-        "How far Kafka's clock is ahead of ours (behind: negative), from retry records it timed.",
+        "Seconds by which Kafka's clock is ahead of ours (behind: negative), by retry records.",
     ),
     Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of record payload held, by what for."),
     Metric(
