@@ -5,9 +5,10 @@ import time
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from tests.support.brokers import Broker, numbered
+from tests.support.brokers import Broker, EmbeddedProcess, numbered
+from tests.support.receivers import closed_port
 from thorn_stream.adapters.kafka import browse, record_at
-from thorn_stream.core.errors import KafkaRefused, TopicMissing
+from thorn_stream.core.errors import KafkaRefused, KafkaUnreachable, TopicMissing
 from thorn_stream.core.records import Partition
 
 
@@ -117,3 +118,25 @@ def test_a_missing_permission_is_said(apache_broker: Broker) -> None:
     apache_broker.allow("READ", topic=topic)
     found = browse(apache_broker.login, "g", topic, 20)
     assert [r.value for r in found] == numbered(3)
+
+
+def test_a_broker_that_goes_away_is_said(embedded_broker: Broker) -> None:
+    """When nothing has come for as long as was allowed, with what to do; it never hangs."""
+    topic = embedded_broker.topic("t", 4)
+    for partition in range(4):  # more in all than is read ahead
+        embedded_broker.produce(topic, [b"x" * 10_000] * 400, partition)
+    reading = browse(embedded_broker.client, "g", topic, 1.0)
+    assert len(next(reading).value or b"") == 10_000
+    assert isinstance(embedded_broker.real, EmbeddedProcess)
+    embedded_broker.real.go_down()
+    try:
+        with pytest.raises(KafkaUnreachable, match="nothing came from Kafka for 1 s"):
+            list(reading)
+    finally:
+        embedded_broker.real.come_up()
+
+
+def test_a_broker_that_is_not_there_is_said() -> None:
+    """Before anything is read."""
+    with pytest.raises(KafkaUnreachable, match="bootstrap_servers"):
+        next(browse({"bootstrap_servers": f"127.0.0.1:{closed_port()}"}, "g", "t", 1.0))
