@@ -95,7 +95,7 @@ class Running(Section):
         "done among them must fit the commit's metadata.",
     )
     memory_limit: Annotated[Count, Field(ge=1 << 20)] = Field(
-        256 << 20, description="Bytes of record payload that one process holds."
+        256 << 20, description="Bytes of memory that one process holds in records."
     )
     circuit: Circuit = Field(Circuit(), description="When a receiver counts as down.")
     park_max: Annotated[Seconds, Field(gt=0, le=365 * DAY)] = Field(

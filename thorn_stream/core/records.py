@@ -1,9 +1,14 @@
 """What Kafka hands over: Records, and the partitions they stand in."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 __all__ = ["Headers", "Partition", "Position", "Record", "header"]
+
+_AROUND: Final = 768
+_HEADER: Final = 200
+"""Bytes that a small record, and one of its headers, take beside their payload while they are held
+(measured on CPython 3.11, a retry record: 3.0 KB in all for 230 B of value and nine headers)."""
 
 Headers: TypeAlias = list[tuple[str, bytes | None]]
 
@@ -46,11 +51,12 @@ class Record:
 
     @property
     def size(self) -> int:
-        """Payload bytes it holds in memory: key and value, with a flat part for headers."""
+        """Bytes it holds in memory: key and value, and what is made around them."""
         return (
             (len(self.value) if self.value else 0)
             + (len(self.key) if self.key else 0)
-            + 64 * len(self.headers)
+            + _AROUND
+            + _HEADER * len(self.headers)
         )
 
 

@@ -143,12 +143,12 @@ METRICS: Final = (
         (),
         "Seconds by which Kafka's clock is ahead of ours (behind: negative), by retry records.",
     ),
-    Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of record payload held, by what for."),
+    Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of memory held in records, by what for."),
     Metric(
         "thorn_memory_limit_bytes",
         "gauge",
         (),
-        "Bytes of record payload that may be held (setting memory_limit).",
+        "Bytes of memory that may be held in records (setting memory_limit).",
     ),
     Metric(
         "thorn_ignored_total",
