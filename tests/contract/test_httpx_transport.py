@@ -16,7 +16,15 @@ import httpx
 import pytest
 import trustme
 
-from tests.contract.test_transport import LOOPBACK, Client, Names, Scenario, T, secure_receiver
+from tests.contract.test_transport import (
+    LOOPBACK,
+    Client,
+    Names,
+    Scenario,
+    T,
+    client_until,
+    secure_receiver,
+)
 from tests.support.http2 import Http2Receiver
 from tests.support.own_transports import READY, Recording
 from tests.support.proxies import Proxy
@@ -46,6 +54,7 @@ def run(errors: list[dict[str, Any]]) -> Callable[..., Any]:
         *,
         guard: Guard | None = None,
         names: Names | None = None,
+        max_connections: int = 10,
         **options: Any,
     ) -> T:
         async def main() -> T:
@@ -53,7 +62,7 @@ def run(errors: list[dict[str, Any]]) -> Callable[..., Any]:
             transport = HttpxTransport(
                 guard or Guard.from_names(LOOPBACK, ALLOWED),
                 names or Names(),
-                max_connections=10,
+                max_connections=max_connections,
                 **options,
             )
             try:
@@ -164,6 +173,61 @@ def test_a_requests_own_guard_judges_each_of_its_addresses(run: Any) -> None:
     run(scenario)
 
 
+# --- connections -------------------------------------------------------------------------------
+
+
+def test_no_request_starves_where_many_are_under_way(run: Any) -> None:
+    """Sixty-four at a time, each followed by another: all are answered, on as many connections."""
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+
+            async def one_after_another() -> set[str]:
+                url = receiver.url("/ok")
+                return {(await client.post(url, timeout=3.0)).error for _ in range(20)}
+
+            told = await asyncio.gather(*(one_after_another() for _ in range(64)))
+            assert set().union(*told) == {"ok"}
+            assert receiver.count("/ok") == 64 * 20
+            assert receiver.connections == client.transport.connects <= 64
+
+    run(scenario, max_connections=64)
+
+
+def test_an_old_pool_takes_no_more_requests(run: Any) -> None:
+    """After its lifetime a kept connection is closed, and the name is looked up anew."""
+    names = Names(good_example=["127.0.0.1"])
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            url = receiver.url("/ok", host="good.example")
+            for _ in range(2):
+                assert (await client.post(url)).kind is Kind.OK
+            assert names.asked == ["good.example"]
+            for pool in client.transport._pools._pools.values():
+                pool.expires = 0.0  # as when a minute has gone by
+            assert (await client.post(url)).kind is Kind.OK
+            assert names.asked == ["good.example"] * 2
+            await client_until(lambda: client.transport.open == 1)
+
+    run(scenario, names=names)
+
+
+def test_a_pool_that_is_not_used_is_closed(run: Any) -> None:
+    """Connections to a receiver that nobody calls any more do not stay open."""
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            assert (await client.post(receiver.url("/ok"))).kind is Kind.OK
+            assert client.transport.open == client.transport.idle == 1
+            for pool in client.transport._pools._pools.values():
+                pool.used = 0.0  # as when it was long ago
+            await client_until(lambda: client.transport.open == 0)
+            assert client.transport.idle == 0
+
+    run(scenario)
+
+
 # --- a proxy -----------------------------------------------------------------------------------
 
 
@@ -198,6 +262,26 @@ def test_a_proxy_tunnels_https(run: Any, authority: trustme.CA, ca_file: str) ->
                 assert untrusted.error == "tls:unknown authority"
 
     run(scenario, names=Names(good_example=["127.0.0.1"]))
+
+
+def test_a_proxy_may_be_spoken_to_by_https(run: Any, authority: trustme.CA, ca_file: str) -> None:
+    """Its certificate is checked like a receiver's; both kinds of receivers are reached by it."""
+
+    async def scenario(client: Client) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate = authority.issue_cert("127.0.0.1")
+        certificate.configure_cert(context)
+        with secure_receiver(certificate) as secure, Receiver() as plain:
+            async with Proxy(user="thorn:hunter2", tls=context) as proxy:
+                for receiver in (plain, secure):
+                    outcome = await through(client, proxy, receiver.url("/ok"), ca_file=ca_file)
+                    assert outcome.kind is Kind.OK
+                assert [first.split(" ")[0] for first in proxy.seen] == ["POST", "CONNECT"]
+                untrusted = await through(client, proxy, plain.url("/ok"))
+                assert untrusted.error == "tls:unknown authority"
+                assert plain.count("/ok") == 1
+
+    run(scenario)
 
 
 def test_a_proxy_that_refuses_is_a_failed_connect(run: Any) -> None:

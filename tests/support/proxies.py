@@ -9,6 +9,7 @@ It runs on the loop of the test and dials what it is asked to: names by `names`,
 
 import asyncio
 import base64
+import ssl
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -17,12 +18,21 @@ __all__ = ["Proxy"]
 
 
 class Proxy:
-    """`user` is what it demands, as `name:password`; `refuses` is a status for every request."""
+    """`user` is what it demands, as `name:password`; `refuses` is a status for every request.
 
-    def __init__(self, user: str | None = None, refuses: int | None = None) -> None:
+    With `tls` it is spoken to by https.
+    """
+
+    def __init__(
+        self,
+        user: str | None = None,
+        refuses: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.names: dict[str, str] = {}
         self.seen: list[str] = []
         self.port = 0
+        self._tls = tls
         self._user = user
         self._refuses = refuses
         self._tasks: set[asyncio.Task[None]] = set()
@@ -30,10 +40,11 @@ class Proxy:
     @property
     def url(self) -> str:
         user = "" if self._user is None else f"{self._user}@"
-        return f"http://{user}127.0.0.1:{self.port}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{user}127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -1,16 +1,19 @@
 """Which connections httpx may use again: a pool for each origin, for a while.
 
-httpcore's pool looks at every connection it has for each request, so each origin has a small one.
-It closes what is too old only when it is asked for something: a look each second does that for it.
-A pool that was not used for 20 s is closed, and one that is 60 s old takes no more requests, so
-that a name's addresses are looked up and judged again.
+httpcore's connections without its pool, which gives several requests the same connection at once,
+lets all but one of them try again, and so starves some where many are under way; and which closes
+what is too old only when it is asked for something. Here a connection is taken by one request at a
+time (or shared, once it has spoken HTTP/2), and a look each second closes what nobody uses. A pool
+that was not used for 20 s is closed, and one that is 60 s old takes no more requests, so that a
+name's addresses are looked up and judged again.
 """
 
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import Final
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import httpcore
 import httpx
@@ -18,7 +21,9 @@ import httpx
 from thorn_stream.adapters.http.httpx_ways import Way, proxy_of
 from thorn_stream.adapters.http.targets import Origin
 
-__all__ = ["Pool", "Pools", "pool_for"]
+__all__ = ["Pool", "Pools", "factory_for"]
+
+_Connection: TypeAlias = httpcore.AsyncConnectionInterface
 
 _IDLE: Final = 20.0
 _LIFETIME: Final = 60.0
@@ -26,69 +31,126 @@ _TIDY: Final = 1.0
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: AsyncIterable[bytes]) -> None:
+    def __init__(self, stream: AsyncIterable[bytes], closed: Callable[[], None]) -> None:
         self._stream = stream
+        self._closed = closed
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return aiter(self._stream)
 
     async def aclose(self) -> None:
         close: Callable[[], Awaitable[None]] | None = getattr(self._stream, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            if close is not None:
+                await close()
+        finally:
+            self._closed()
 
 
 class Pool(httpx.AsyncBaseTransport):
-    """The connections of one origin. `users` counts the exchanges under way in it.
+    """The connections of one origin; errors are httpcore's. `users` counts exchanges under way.
 
-    `httpx.AsyncHTTPTransport` takes no network backend, so this stands in its place. Errors are
-    httpcore's. Moments are of `time.monotonic`.
+    `factory` makes connections and keeps none. `idle` are those that no request uses, the one used
+    last at the end. Moments are of `time.monotonic`.
     """
 
-    def __init__(self, pool: httpcore.AsyncConnectionPool, now: float) -> None:
-        self._pool = pool
+    def __init__(self, factory: httpcore.AsyncConnectionPool, http2: bool, now: float) -> None:
         self.users = 0
         self.expires = now + _LIFETIME
         self.used = now
         self.retired = False
-
-    @property
-    def idle(self) -> list[httpcore.AsyncConnectionInterface]:
-        return [connection for connection in self._pool.connections if connection.is_idle()]
+        self.idle: list[_Connection] = []
+        self._factory = factory
+        self._all: set[_Connection] = set()
+        # Requests may join the connection made last until it has proved not to speak HTTP/2.
+        self._may_share = http2
+        self._proved = False
+        self._shared: _Connection | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The extension `target` is the request target as it is to be sent.
 
         It is not handed on: httpcore would send it to a proxy in place of the proxy's own.
         """
-        url = request.url
-        answer = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(
-                    scheme=url.raw_scheme,
-                    host=url.raw_host,
-                    port=url.port,
-                    target=request.extensions["target"],
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-            )
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.extensions["target"],
         )
+        asked = httpcore.Request(
+            request.method, url, headers=request.headers.raw, content=request.stream
+        )
+        while True:
+            connection = await self._take(url.origin)
+            try:
+                answer = await connection.handle_async_request(asked)
+            except httpcore.ConnectionNotAvailable:
+                self._not_available(connection)
+            except BaseException:
+                self._give_back(connection)
+                raise
+            else:
+                break
+        self._proved = answer.extensions.get("http_version") == b"HTTP/2"
+        self._may_share = self._may_share and self._proved
         assert isinstance(answer.stream, AsyncIterable)
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer.stream))
+        body = _Body(answer.stream, partial(self._give_back, connection))
+        return httpx.Response(answer.status, headers=answer.headers, stream=body)
+
+    async def _take(self, origin: httpcore.Origin) -> _Connection:
+        if self._may_share and self._shared is not None:
+            shared = self._shared
+            if shared.is_available() and not shared.has_expired():
+                if shared in self.idle:
+                    self.idle.remove(shared)
+                return shared
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.is_available() and not connection.has_expired():
+                self._shared = connection
+                return connection
+            await self.close(connection)
+        connection = self._factory.create_connection(origin)
+        self._all.add(connection)
+        self._shared = connection
+        return connection
+
+    def _not_available(self, connection: _Connection) -> None:
+        """It closed before it was asked; or it is busy, since it speaks HTTP/1.1 after all."""
+        if connection.is_closed():
+            self._all.discard(connection)
+        elif not self._proved:
+            self._may_share = False
+        if self._shared is connection:
+            self._shared = None
+
+    def _give_back(self, connection: _Connection) -> None:
+        if connection.is_closed():
+            self._all.discard(connection)
+        elif connection.is_idle() and connection not in self.idle:
+            self.idle.append(connection)
+
+    async def close(self, connection: _Connection) -> None:
+        """Close one that is idle."""
+        self._all.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        await connection.aclose()
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        self.idle.clear()
+        while self._all:
+            await self._all.pop().aclose()
 
 
-def pool_for(
+def factory_for(
     origin: Origin,
     way: Way,
     backend: httpcore.AsyncNetworkBackend,
     proxy_context: ssl.SSLContext | None,
 ) -> httpcore.AsyncConnectionPool:
-    """httpcore's own for one origin; how many connections there may be is the backend's to say.
+    """What makes the connections to one origin: httpcore's pool, of which no more is used.
 
     `proxy_context` is for the way to a proxy whose URL is https.
     """
@@ -96,7 +158,6 @@ def pool_for(
     if way.proxy is None:
         return httpcore.AsyncConnectionPool(
             ssl_context=origin.context,
-            max_connections=None,
             keepalive_expiry=_IDLE,
             http2=http2,
             network_backend=backend,
@@ -112,7 +173,6 @@ def pool_for(
         proxy_auth=proxy.raw_auth,
         proxy_ssl_context=proxy_context,
         ssl_context=origin.context,
-        max_connections=None,
         keepalive_expiry=_IDLE,
         http2=http2,
         network_backend=backend,
@@ -122,8 +182,11 @@ def pool_for(
 class Pools:
     """One for each origin in use, and those that serve one request apart from the others."""
 
-    def __init__(self, make: Callable[[Origin], httpcore.AsyncConnectionPool]) -> None:
+    def __init__(
+        self, make: Callable[[Origin], httpcore.AsyncConnectionPool], *, http2: bool
+    ) -> None:
         self._make = make
+        self._http2 = http2
         self._pools: dict[Origin, Pool] = {}  # the one idle for longest first
         self._closing: set[asyncio.Task[None]] = set()
         self._tidying: asyncio.TimerHandle | None = None
@@ -137,12 +200,15 @@ class Pools:
         """The pool for one exchange; `apart`: one of its own, with no connection yet."""
         now = time.monotonic()
         if apart:
-            pool = Pool(self._make(origin), now)
+            pool = self._new(origin, now)
             pool.retired = True
         else:
             pool = self._of(origin, now)
         pool.users += 1
         return pool
+
+    def _new(self, origin: Origin, now: float) -> Pool:
+        return Pool(self._make(origin), self._http2 and origin.context is not None, now)
 
     def _of(self, origin: Origin, now: float) -> Pool:
         pool = self._pools.get(origin)
@@ -150,7 +216,7 @@ class Pools:
             self._retire(origin, pool)
             pool = None
         if pool is None:
-            pool = self._pools[origin] = Pool(self._make(origin), now)
+            pool = self._pools[origin] = self._new(origin, now)
             if self._tidying is None:
                 self._tidying = asyncio.get_running_loop().call_later(_TIDY, self._tidy)
         return pool
@@ -169,13 +235,13 @@ class Pools:
                 return
             self._retire(origin, pool)
         elif pool.retired and not pool.users:
-            self._close(pool)
+            self._soon(pool.aclose())
 
     async def make_room(self) -> bool:
         """Close the connection that has been idle for longest; False when none is idle."""
         for pool in self._pools.values():
-            for connection in pool.idle:
-                await connection.aclose()
+            if pool.idle:
+                await pool.close(pool.idle[0])
                 return True
         return False
 
@@ -194,10 +260,10 @@ class Pools:
         del self._pools[origin]
         pool.retired = True
         if not pool.users:
-            self._close(pool)
+            self._soon(pool.aclose())
 
-    def _close(self, one: Pool | httpcore.AsyncConnectionInterface) -> None:
-        task = asyncio.get_running_loop().create_task(one.aclose())
+    def _soon(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(closing)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -208,8 +274,9 @@ class Pools:
             if not pool.users and (pool.expires <= now or now - pool.used >= _IDLE):
                 self._retire(origin, pool)
                 continue
-            for connection in pool.idle:
+            for connection in list(pool.idle):
                 if connection.has_expired():  # too old, or closed by the other side
-                    self._close(connection)
+                    pool.idle.remove(connection)
+                    self._soon(pool.close(connection))
         if self._pools:
             self._tidying = asyncio.get_running_loop().call_later(_TIDY, self._tidy)

@@ -27,7 +27,7 @@ from thorn_stream.adapters.http.httpx_backend import (
     checked_addresses,
 )
 from thorn_stream.adapters.http.httpx_failures import failure_of_exchange
-from thorn_stream.adapters.http.httpx_pools import Pools, pool_for
+from thorn_stream.adapters.http.httpx_pools import Pools, factory_for
 from thorn_stream.adapters.http.httpx_requests import HttpxTarget, Requests
 from thorn_stream.adapters.http.httpx_ways import Way, proxy_of
 from thorn_stream.adapters.http.targets import Origin, Targets
@@ -80,7 +80,7 @@ class HttpxTransport:
         self._keep_response = keep_response
         self._targets = Targets(guard, ca_file)
         self._requests = Requests(self._targets, way)
-        self._pools = Pools(self._pool())
+        self._pools = Pools(self._factory(), http2=way.http2)
         self._backend = Backend(
             resolver,
             guarded=way.covered,
@@ -270,11 +270,11 @@ class HttpxTransport:
                 return False
         return True
 
-    def _pool(self) -> Callable[[Origin], httpcore.AsyncConnectionPool]:
+    def _factory(self) -> Callable[[Origin], httpcore.AsyncConnectionPool]:
         proxy = self._way.proxy
         secure = proxy is not None and proxy_of(proxy).url.scheme == "https"
         proxy_context = self._targets.context(None) if secure else None
-        return lambda origin: pool_for(origin, self._way, self._backend, proxy_context)
+        return lambda origin: factory_for(origin, self._way, self._backend, proxy_context)
 
     # --- how it ends ---------------------------------------------------------------------------
 
