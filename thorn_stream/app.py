@@ -26,6 +26,7 @@ from thorn_stream.adapters.observers import Observers
 from thorn_stream.adapters.probes import Probes
 from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.config import Loaded, Settings
+from thorn_stream.core.clocks import SKEW_TOLD
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
 from thorn_stream.core.extra import EventSubscriber
@@ -45,6 +46,7 @@ from thorn_stream.dispatch.worker import Worker
 from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
+from thorn_stream.ports import Trouble
 from thorn_stream.version import __version__
 
 if TYPE_CHECKING:
@@ -129,6 +131,19 @@ class Application:
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
         self._logs.tick()
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Due times are written by one host and read by another: say when clocks differ."""
+        skew = self._skew().get((), 0.0)
+        text = f"Kafka's clock and this one differ by {skew:.0f} s: synchronise both (NTP)"
+        told = Trouble("clock", text if abs(skew) > SKEW_TOLD else None)
+        self._observer.trouble(self.settings.group, told)
+
+    def _skew(self) -> Mapping[str | tuple[str, ...], float]:
+        """Nothing while Kafka has not told its time."""
+        skew = self._sink.skew if self._sink is not None else None
+        return {} if skew is None else {(): skew}
 
     def _embedded_servers(self) -> str | None:
         if not self.settings.embedded:
@@ -216,6 +231,7 @@ class Application:
         )
         gauge("thorn_memory_limit_bytes", lambda: {(): self.settings.memory_limit})
         gauge("thorn_consumer_lag", self._lag)
+        gauge("thorn_clock_skew_seconds", self._skew)
 
     def _lag(self) -> Mapping[str | tuple[str, ...], float]:
         assert self.worker is not None

@@ -256,3 +256,33 @@ def test_settings_that_make_no_producer_are_refused_at_once(embedded_broker: Bro
             KafkaSink(SinkSettings(embedded_broker.client | {"bogus": 1}))
 
     run(test())
+
+
+@pytest.mark.parametrize("ahead", [0, 60, -60])
+def test_the_clock_of_kafka_is_known_where_kafka_times_the_records(
+    apache_broker: Broker, ahead: int
+) -> None:
+    """By as much as ours is set back, and not before a record was timed by Kafka."""
+    theirs = apache_broker.topic("theirs", 1, {"message.timestamp.type": "LogAppendTime"})
+    ours = apache_broker.topic("ours", 1)
+
+    async def test() -> None:
+        sink = KafkaSink(
+            SinkSettings(apache_broker.client), lambda: time.time_ns() // 1_000_000 - ahead * 1000
+        )
+        sent = Sent(sink)
+        sent.send(ours, b"x", 1)
+        await until(lambda: len(sent.answers) == 1)
+        told = [sink.skew]
+        await asyncio.sleep(1)  # one record a second is looked at
+        sent.send(theirs, b"x", 2)
+        await until(lambda: len(sent.answers) == 2)
+        told.append(sink.skew)
+        before, after = told
+        assert before is None
+        assert after is not None
+        assert abs(after - ahead) < 5
+        assert (after > 0) == (ahead > 0)
+        await sink.stop(5)
+
+    run(test())

@@ -65,7 +65,7 @@ _READING_EMBEDDED: Final[dict[str, Any]] = {
 _WRITING: Final[dict[str, Any]] = {
     "linger.ms": 5,
     "queue.buffering.max.messages": 100_000,
-    "queue.buffering.max.kbytes": 131_072,
+    "queue.buffering.max.kbytes": 32_768,  # copies: what is more waits as it is
 }
 
 
@@ -125,9 +125,13 @@ def producer_settings(
     client: Mapping[str, Any], batch_size: int, message_timeout: float
 ) -> dict[str, Any]:
     """Settings for a producer; `batch_size` in bytes, `message_timeout` in seconds."""
+    given = common(client)
+    longest = int(given.get("message.max.bytes", 0)) >> 10
+    room = max(_WRITING["queue.buffering.max.kbytes"], 2 * longest)  # one must fit in any case
     return (
         _WRITING
-        | common(client)
+        | {"queue.buffering.max.kbytes": room}
+        | given
         | {
             "acks": "all",
             "enable.idempotence": True,

@@ -4,22 +4,31 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, cast
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+)
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.settings import make, producer_settings
 from thorn_stream.adapters.kafka.trouble import wording
+from thorn_stream.core.clocks import skew
 from thorn_stream.core.records import Headers
 from thorn_stream.ports import SendFailed
 
 __all__ = ["KafkaSink", "SinkSettings"]
 
 _POLL: Final = 0.1
+_ASK_TIME: Final = 1.0  # seconds between looks at Kafka's clock
 
 _log: Final = logging.getLogger(__name__)
 
@@ -49,6 +58,31 @@ class _Sending(NamedTuple):
     token: Any
 
 
+class _KafkaTime:
+    """Kafka's clock against ours, by one of the records sent each second.
+
+    Only topics that Kafka times itself (LogAppendTime) say what its clock is.
+    """
+
+    def __init__(self, wall: Callable[[], int]) -> None:
+        self.skew: float | None = None
+        self._wall = wall
+        self._asked_at = -_ASK_TIME
+
+    def sent(self) -> int | None:
+        """A record is sent now; unix milliseconds when this is one to look at."""
+        now = time.monotonic()
+        if now - self._asked_at < _ASK_TIME:
+            return None
+        self._asked_at = now
+        return self._wall()
+
+    def reported(self, sent: int, message: Message) -> None:
+        kind, appended = message.timestamp()
+        if kind == TIMESTAMP_LOG_APPEND_TIME:
+            self.skew = skew(sent, appended, self._wall())
+
+
 class _Line:
     """A producer with the thread that polls it; reports go to the loop in batches."""
 
@@ -57,8 +91,10 @@ class _Line:
         settings: Mapping[str, Any],
         reported: Callable[["_Line", list[tuple[_Sending, KafkaError | None]]], None],
         loop: asyncio.AbstractEventLoop,
+        kafka_time: _KafkaTime,
     ) -> None:
         self._reported = reported
+        self._time = kafka_time
         self._loop = loop
         self._reports: list[tuple[_Sending, KafkaError | None]] = []
         self._closing = False
@@ -69,9 +105,12 @@ class _Line:
 
     def produce(self, sending: _Sending) -> None:
         """Queue it. Raises `BufferError` when there is no room, else `KafkaException`."""
+        sent = self._time.sent()
 
-        def report(error: KafkaError | None, _: Message) -> None:
+        def report(error: KafkaError | None, message: Message) -> None:
             self._reports.append((sending, error))
+            if sent is not None and error is None:
+                self._time.reported(sent, message)
 
         self._producer.produce(
             sending.topic,
@@ -113,11 +152,16 @@ class KafkaSink:
 
     Idempotent, acknowledged by every replica. It keeps the order of the records it is given, but
     for those that are sent again alone. Raises `ConfigurationError` when it is made with
-    settings that librdkafka does not take.
+    settings that librdkafka does not take. `wall` gives unix milliseconds.
     """
 
-    def __init__(self, settings: SinkSettings) -> None:
+    def __init__(
+        self,
+        settings: SinkSettings,
+        wall: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
         self._settings = settings
+        self._time = _KafkaTime(wall)
         self._loop = asyncio.get_running_loop()
         self._line = self._make()
         self._alone: _Line | None = None
@@ -130,6 +174,11 @@ class KafkaSink:
     def waiting(self) -> int:
         """Records that were sent and not reported on yet."""
         return self._waiting
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds that Kafka's clock is ahead of ours; None while it has not told its time."""
+        return self._time.skew
 
     def send(
         self,
@@ -158,7 +207,7 @@ class KafkaSink:
         settings = producer_settings(
             self._settings.client, self._settings.batch_size, self._settings.timeout
         )
-        return _Line(settings | more, self._reported, self._loop)
+        return _Line(settings | more, self._reported, self._loop, self._time)
 
     def _main(self) -> _Line:
         """The producer; another one when it broke for good (its records come back as failed)."""
