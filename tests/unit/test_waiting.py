@@ -16,9 +16,9 @@ from tests.support.dispatching import (
     value,
 )
 from thorn_stream.core import handover
-from thorn_stream.core.deliveries import Attempt, Outcome
+from thorn_stream.core.deliveries import Attempt, Outcome, Parked
 from thorn_stream.core.envelope import Envelope, decode
-from thorn_stream.core.flow import Limits
+from thorn_stream.core.flow import LATE_FOR_LANE, Limits
 from thorn_stream.core.handover import Held
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Record
@@ -139,7 +139,7 @@ def test_a_thousand_due_at_once_leave_turns_to_others() -> None:
 
 
 def test_due_retries_wait_while_a_lane_is_full_for_a_moment() -> None:
-    """Held back they are begun a tick later; neither parked nor lost, and nothing spins."""
+    """Held on, they are begun a moment later; neither parked nor lost, and nothing spins."""
     world = World()
 
     async def life() -> None:
@@ -158,10 +158,33 @@ def test_due_retries_wait_while_a_lane_is_full_for_a_moment() -> None:
             deepest = max(deepest, *(lane.depth for lane in rig.dispatcher.lanes), 0)
             await rig.idle(0.0005)
         assert rig.clock.now < 1.6
-        assert deepest == 21
+        assert deepest == 20
+        assert rig.clock.rounds < 10_000
 
     world.live(life())
     assert world.topics == {}
+
+
+def test_due_retries_do_not_wait_for_ever_for_a_full_lane() -> None:
+    """A second late they are parked, so that they are in nobody's way; each counts its attempt."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(lane_size=5, max_in_flight=5)
+        rig = Rig(world, subscriber("a"), answers=None, limits=limits)
+        for number in range(30):
+            write(rig, 1.0, number=number)
+        rig.start()
+        await rig.until(lambda: len(rig.transport.attempts) == 5)
+        await rig.idle(LATE_FOR_LANE - 0.1)
+        assert len(rig.waiting) == 20
+        assert rig.observer.named("settled") == []
+        await rig.idle(0.2)
+        assert len(rig.waiting) == 0
+        assert rig.observer.named("settled") == [(Parked("lane"),)] * 20
+
+    world.live(life())
+    assert {told(record)["thorn-attempt"] for record in world.tier(5)} == {"1"}
 
 
 def test_what_is_held_goes_with_its_partition() -> None:

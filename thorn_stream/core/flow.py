@@ -9,6 +9,7 @@ from typing import Final
 
 __all__ = [
     "HOLD_FOR",
+    "LATE_FOR_LANE",
     "STALL",
     "Choice",
     "Hold",
@@ -24,6 +25,10 @@ HOLD_FOR: Final = 0.05
 """Seconds a full Lane may hold back intake. A Lane of 1,000 that empties faster than that takes
 20,000 a second: it is a burst on a good receiver, and parking would cost more than waiting. One
 that is slower is parked from, so what it can delay others by is bounded by this."""
+
+LATE_FOR_LANE: Final = 1.0
+"""Seconds that a due retry may be late for a place in its full Lane. Many that are due at once find
+one within that on any receiver that keeps up; writing them to a tier would cost its whole wait."""
 
 STALL: Final = 2.0
 """Seconds in which the loop did not turn, or a commit was not answered, after which the group may

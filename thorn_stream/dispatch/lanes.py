@@ -184,6 +184,11 @@ class Lanes:
             self._take_turns()
         return True
 
+    def is_full(self, name: str) -> bool:
+        """Whether this Lane, by its Subscriber's id or definition, has no place in its queue."""
+        lane = self._lanes.get(name)
+        return lane is not None and lane.depth >= self._limits.lane_size
+
     def freed(self, delivery: Delivery) -> None:
         """An Attempt has ended: whoever is next has its place."""
         lane = self._lanes[delivery.definition or delivery.subscriber.id]

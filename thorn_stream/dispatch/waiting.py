@@ -6,8 +6,10 @@ read no further, so a record behind can be late by as much as its tier is long, 
 
 from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import Final
 
 from thorn_stream.core.envelope import Undecodable
+from thorn_stream.core.flow import LATE_FOR_LANE
 from thorn_stream.core.handover import Held, restore
 from thorn_stream.core.ledger import Entry
 from thorn_stream.core.records import Record
@@ -15,6 +17,9 @@ from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 
 __all__ = ["Waiting"]
+
+_LOOK_AGAIN: Final = 50
+"""Milliseconds until one that found its Lane full is offered again."""
 
 
 class Waiting:
@@ -66,6 +71,9 @@ class Waiting:
                 return True
             most -= 1
             _, _, held, entry = heappop(heap)
+            if self._finds_no_place(held, now):
+                heappush(heap, (now + _LOOK_AGAIN, next(self._order), held, entry))
+                continue
             entry.ledger.held -= 1
             if entry.ledger.draining:
                 continue
@@ -74,3 +82,8 @@ class Waiting:
             else:
                 self._dispatcher.resume(held, entry)
         return False
+
+    def _finds_no_place(self, held: Held, now: int) -> bool:
+        """Its Lane is full: held on for a moment. Who is too late by that is parked."""
+        lane = held.definition or held.subscriber
+        return (0 <= now - held.due < 1000 * LATE_FOR_LANE) and self._dispatcher.lanes.is_full(lane)
