@@ -202,10 +202,11 @@ def latency(servers: str, rate: int = 1000, seconds: int = 10) -> tuple[float, f
         def send(count: int) -> None:
             begin = time.monotonic()
             for number in range(count):
-                while time.monotonic() < begin + number / rate:
-                    producer.poll(0.0005)
+                while (early := begin + number / rate - time.monotonic()) > 0:
+                    time.sleep(early)
                 value = b'{"event": "order.created", "data": {"sent": %d}}' % time.time_ns()
                 producer.produce(topic, value, key=b"%d" % number)
+                producer.poll(0)
             producer.flush(30)
 
         send(rate)  # connections and caches
