@@ -18,6 +18,7 @@ from thorn_stream.adapters.kafka import (
     KafkaSource,
     SinkSettings,
     SourceSettings,
+    check_client,
     describe,
 )
 from thorn_stream.adapters.logs import LogObserver
@@ -52,7 +53,7 @@ from thorn_stream.version import __version__
 if TYPE_CHECKING:
     from thorn_stream.adapters.http.httpx_transport import HttpxTransport
 
-__all__ = ["NOT_THERE", "Application", "SystemClock"]
+__all__ = ["NOT_THERE", "Application", "SystemClock", "refuse_what_is_not_there"]
 
 _ASK_EVERY: Final = 0.5
 _ASK_FOR: Final = 5.0
@@ -82,9 +83,10 @@ class Application:
     def __init__(self, loaded: Loaded, log: FilteringBoundLogger) -> None:
         self._log = log
         self.settings = settings = loaded.settings
+        check_client(settings.librdkafka())
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
         self._subscribers = Reloading(
-            loaded, partial(_refuse_what_is_not_there, settings), self.metrics, log
+            loaded, partial(refuse_what_is_not_there, settings), self.metrics, log
         )
         self._logs = LogObserver(log, successes=settings.log.successes)
         self._observer = Observers(self.metrics, self._logs)
@@ -382,7 +384,7 @@ NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
 """Settings that this version cannot keep, and when they ask for it; the docs name them, too."""
 
 
-def _refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
+def refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
     """A setting that this version cannot keep is refused: ignored, it would be a false promise."""
     asked = {name: is_asked(settings) for name, is_asked in NOT_THERE.items()}
     for subscriber in directory:

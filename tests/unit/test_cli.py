@@ -243,6 +243,58 @@ def test_check_tells_every_mistake_on_a_line_of_its_own(said: Said, here: Path) 
     ]
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("run",)], ids=" ".join)
+def test_what_librdkafka_does_not_take_is_told_before_anything_is_printed(
+    said: Said, here: Path, command: tuple[str, ...]
+) -> None:
+    """A misspelt key holds what may be a secret, under a name that nobody takes for one."""
+    kafka = "kafka: {sasl.pasword: hunter2, socket.timeout.ms: soon}\n"
+    (here / "t.yaml").write_text(f"http: {{port: 0}}\n{kafka}")
+    assert said(*command, "--config", "t.yaml") == 2
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        'thorn-stream: kafka: No such configuration property: "sasl.pasword"',
+        'thorn-stream: kafka: Invalid value for configuration property "socket.timeout.ms"',
+    ]
+
+
+def test_check_refuses_what_run_would_refuse(said: Said, here: Path) -> None:
+    """Settings of subscribers, too, that this version cannot keep."""
+    (here / "config/subscribers/a.yaml").write_text(
+        "subscribers: [{id: a, event: b, url: 'https://a.example.com/', rate_limit: 3}]\n"
+    )
+    status, line = said.fails("config", "check")
+    assert status == 2
+    assert line.startswith("subscriber a: rate_limit: not available in version ")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://a.example.com/", None),
+        ("http://127.0.0.1/", "block_internal_ips: "),
+        ("http://a.example.com:8000/", "ensure_port: port 8000 "),
+        ("a.example.com/hook?token=hunter2", "url: write it in full"),
+        ("https://a.example.com:99999/", "url: the port "),
+    ],
+)
+def test_check_warns_of_a_url_that_is_never_called(
+    said: Said, here: Path, url: str, told: str | None
+) -> None:
+    """Every delivery there would be dead: better known before than found in the dead letters."""
+    (here / "config/subscribers/a.yaml").write_text(
+        f"subscribers: [{{id: a, event: b, url: '{url}'}}]\n"
+    )
+    assert said("config", "check") == 0
+    assert said.out == "ok: no file, defaults, 1 subscriber\n"
+    if told is None:
+        assert said.err == ""
+    else:
+        warning = f"thorn-stream: warning: subscriber a: its url is refused ({told}"
+        assert said.err.startswith(warning)
+        assert "hunter2" not in said.err
+
+
 def test_check_names_both_places_of_an_id(said: Said, here: Path) -> None:
     """The same id in settings and file, or in two files."""
     one = "subscribers: [{id: a, event: b, url: 'https://a.example.com/'}]\n"

@@ -22,11 +22,17 @@ def check(
     ] = False,
 ) -> None:
     """Read settings and subscriber files; name every mistake with its place."""
-    from thorn_stream.ops.match import read_directory
+    from thorn_stream.adapters.kafka import check_client
+    from thorn_stream.app import refuse_what_is_not_there
+    from thorn_stream.ops.match import never_called, read_directory
 
     loaded = load(config)
     directory = read_directory(loaded)
+    refuse_what_is_not_there(loaded.settings, directory)
+    check_client(loaded.settings.librdkafka())
     warn(loaded)
+    for line in never_called(loaded.settings, directory):
+        note(f"warning: {line}")
     source = loaded.path or "no file, defaults"
     count = len(directory)
     checked = None

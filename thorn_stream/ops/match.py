@@ -3,13 +3,15 @@
 from typing import Any
 
 from thorn_stream.adapters.files import FileSubscribers
-from thorn_stream.config import Loaded
+from thorn_stream.config import Loaded, Settings
 from thorn_stream.core.directory import Directory, parse_subscribers
 from thorn_stream.core.envelope import Envelope, decode
 from thorn_stream.core.errors import UsageError
 from thorn_stream.core.records import Record
+from thorn_stream.core.urls import Refusal
+from thorn_stream.core.validators import Guard
 
-__all__ = ["match", "read_directory", "table"]
+__all__ = ["match", "never_called", "read_directory", "table"]
 
 
 def read_directory(loaded: Loaded) -> Directory:
@@ -21,6 +23,21 @@ def read_directory(loaded: Loaded) -> Directory:
     files = FileSubscribers(settings.subscriber_files, loaded.secrets, parse_subscribers)
     place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
     return Directory([(place, settings.subscribers), *files.sources()])
+
+
+def never_called(settings: Settings, directory: Directory) -> list[str]:
+    """A line for each subscriber whose URL the validators refuse, before any name is looked up."""
+    guard = Guard.from_names(
+        [[name, list(arguments)] for name, arguments in settings.recipient_validators],
+        [str(network) for network in settings.allowed_networks],
+    )
+    judged = ((one, guard.url(one.url)) for one in directory)
+    return [
+        f"subscriber {one.id}: its url is refused ({said.rule}: {said.reason}); "
+        "each of its deliveries would be a dead letter, `blocked`"
+        for one, said in judged
+        if isinstance(said, Refusal)
+    ]
 
 
 def match(directory: Directory, value: bytes) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from thorn_stream.adapters.kafka.admin import (
     topic_configs,
 )
 from thorn_stream.adapters.kafka.browse import browse, record_at
-from thorn_stream.adapters.kafka.settings import SourceSettings
+from thorn_stream.adapters.kafka.settings import SourceSettings, check_client
 from thorn_stream.adapters.kafka.sink import KafkaSink, SinkSettings
 from thorn_stream.adapters.kafka.source import KafkaSource
 
@@ -22,6 +22,7 @@ __all__ = [
     "SourceSettings",
     "TopicSpec",
     "browse",
+    "check_client",
     "create_topics",
     "delete_topics",
     "describe",

@@ -5,18 +5,20 @@ https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Producer
 
 from thorn_stream.core.errors import ConfigurationError
 
 __all__ = [
     "SourceSettings",
+    "check_client",
     "common",
     "consumer_settings",
     "make",
@@ -157,6 +159,31 @@ def make(kind: type[T], settings: Mapping[str, Any], **callbacks: Any) -> T:
         raise ConfigurationError(f"kafka: {text}") from None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"kafka: {redacted(str(error), settings)}") from None
+
+
+_KEY_TOLD: Final = re.compile(r'[Cc]onfiguration property:? "([^"]+)"')
+
+
+def check_client(client: Mapping[str, Any]) -> None:
+    """Let librdkafka read the user's `kafka:` section, without a broker to talk to.
+
+    Raises `ConfigurationError` with a line for each mistake. librdkafka names one at a time, so
+    what it named is left out and the rest read again.
+    """
+    left = common(client)
+    left.pop("bootstrap.servers", None)
+    wrong: list[str] = []
+    while True:
+        try:
+            make(Producer, left)
+        except ConfigurationError as error:
+            wrong.append(str(error))
+            named = _KEY_TOLD.search(wrong[-1])
+            if named is not None and left.pop(named[1], None) is not None:
+                continue
+        break
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
 
 
 def redacted(text: str, settings: Mapping[str, Any]) -> str:
