@@ -303,6 +303,15 @@ def test_a_login_that_is_refused_is_named(on_kafka: Operator) -> None:
         assert "hunter2" not in line
 
 
+@pytest.mark.kafka
+def test_emit_names_a_login_that_is_refused(on_kafka: Operator) -> None:
+    """To a producer it is only time that passes; its user is told why."""
+    on_kafka.settings |= {"kafka": on_kafka.broker.login | {"sasl_password": "hunter2"}}
+    (line,) = on_kafka.fails("emit", "article.created")
+    assert "sasl.password" in line
+    assert "hunter2" not in line
+
+
 # --- dead letters --------------------------------------------------------------------------------
 
 

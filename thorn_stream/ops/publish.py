@@ -1,6 +1,7 @@
 """Publish events from the command line: checked first, then written, then acknowledged."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from thorn_stream.adapters.embedded import find
-from thorn_stream.adapters.kafka import KafkaSink, SinkSettings
+from thorn_stream.adapters.kafka import KafkaSink, SinkSettings, describe
 from thorn_stream.config.settings import Settings
 from thorn_stream.core.envelope import Undecodable, decode, invalid_name
-from thorn_stream.core.errors import EventNotSent, LocalError, UsageError
+from thorn_stream.core.errors import EventNotSent, KafkaUnreachable, LocalError, UsageError
 from thorn_stream.core.records import Headers, Record
 from thorn_stream.ports import SendFailed
 
@@ -33,6 +34,8 @@ _UNDER_WAY: Final = 5_000
 _PROGRESS: Final = 0.2
 _TIMEOUT: Final = 10.0
 _LEAVE: Final = 0.1
+_ASK: Final = 3.0
+_TIMED_OUT: Final = "MSG_TIMED_OUT"
 
 # What goes wrong is told by the error that is raised, once.
 logging.getLogger("thorn_stream").addHandler(logging.NullHandler())
@@ -185,8 +188,14 @@ def publish(
 
     `on_progress` is told how many are acknowledged, a few times a second. Raises EventNotSent for
     the first one that Kafka did not take within `timeout` seconds; those before it are sent.
+    Raises KafkaRefused when that is for a login or TLS: to a producer these are time that passes.
     """
-    return asyncio.run(_publish(client, topic, events, on_progress, timeout))
+    try:
+        return asyncio.run(_publish(client, topic, events, on_progress, timeout))
+    except _TimedOut:
+        with contextlib.suppress(KafkaUnreachable):
+            describe(client, _ASK)
+        raise
 
 
 async def _publish(
@@ -208,7 +217,8 @@ async def _publish(
         await writing.at_most(0)
     except _Refused as refused:
         before = f"; {writing.acknowledged} sent before" if writing.acknowledged else ""
-        raise EventNotSent(f"{_why(refused.failed, servers, timeout)}{before}") from None
+        kind = _TimedOut if _TIMED_OUT in refused.failed.error else EventNotSent
+        raise kind(f"{_why(refused.failed, servers, timeout)}{before}") from None
     finally:
         await sink.stop(_LEAVE)
     on_progress(writing.acknowledged)
@@ -216,12 +226,16 @@ async def _publish(
 
 
 def _why(failed: SendFailed, servers: str, timeout: float) -> str:
-    if "MSG_TIMED_OUT" in failed.error:
+    if _TIMED_OUT in failed.error:
         return (
             f"Kafka at {servers} did not take the event within {timeout:g} s: is it running, and "
             "is kafka.bootstrap_servers right?"
         )
     return f"Kafka refused the event: {failed.error}"
+
+
+class _TimedOut(EventNotSent):
+    """No answer, and no reason."""
 
 
 class _Refused(Exception):
