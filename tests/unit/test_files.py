@@ -274,6 +274,15 @@ def test_globs_that_match_nothing_are_no_mistake(tmp_path: Path) -> None:
     assert source(tmp_path / "*.yaml", tmp_path / "no/such/*.json").load() == []
 
 
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    """Somebody meant a file; passed over, its subscribers would be missing without a word."""
+    (tmp_path / "a.yaml").symlink_to(tmp_path / "gone.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    assert mistakes(source(tmp_path / "*.yaml"), tmp_path) == [
+        "a.yaml: cannot be read: no such file or directory"
+    ]
+
+
 def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
     """A name without a wildcard is meant."""
     assert mistakes(source(tmp_path / "gone.yaml"), tmp_path) == [

@@ -46,6 +46,26 @@ def test_it_is_ready_once_both_groups_are_joined() -> None:
     world.live(life())
 
 
+def test_what_both_groups_are_told_is_told_once() -> None:
+    """No broker answers: one reason, until both are well again."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        for source in (rig.main, rig.retry):
+            source.tell(Trouble("broker", "no Kafka broker answers"))
+        await rig.idle(0.1)
+        assert rig.worker.reasons() == ["no Kafka broker answers"]
+        rig.main.tell(Trouble("broker", None))
+        await rig.idle(0.1)
+        assert rig.worker.reasons() == ["no Kafka broker answers"]
+        rig.retry.tell(Trouble("broker", None))
+        await rig.idle(0.1)
+        assert rig.worker.reasons() == []
+
+    world.live(life())
+
+
 def test_it_tells_troubles_and_commits_without_an_answer() -> None:
     """A reason is there while its cause is, and no longer."""
     world = World()

@@ -104,7 +104,7 @@ class Worker:
         settler = self.dispatcher.settler
         if settler.failing:
             reasons.append(f"{settler.failing} hand-overs are refused: {settler.last_error}")
-        return reasons
+        return list(dict.fromkeys(reasons))  # both groups tell that no broker answers
 
     # --- how it ends ---------------------------------------------------------------------------
 

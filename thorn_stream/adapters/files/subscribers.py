@@ -39,7 +39,7 @@ class FileSubscribers:
         if glob.has_magic(pattern):
             # Path.glob takes no absolute patterns
             names = glob.glob(pattern, recursive=True)  # noqa: PTH207
-            return [name for name in names if Path(name).is_file()]
+            return [name for name in names if _to_be_read(Path(name))]
         return [pattern]
 
     def sources(self) -> list[tuple[str, Sequence[Subscriber]]]:
@@ -74,3 +74,8 @@ class FileSubscribers:
             return self._parse(document.data, document.place, resolve)
         except ConfigurationError as error:
             raise ConfigurationError(located(str(error), document)) from None
+
+
+def _to_be_read(path: Path) -> bool:
+    """A file, or a link that leads nowhere: somebody meant a file, so its absence is told."""
+    return path.is_file() or (path.is_symlink() and not path.exists())

@@ -177,11 +177,21 @@ def _create(
     asked = admin.create_topics(new, operation_timeout=timeout, validate_only=dry_run)
     made, refused = _answers(asked, timeout, KafkaError.TOPIC_ALREADY_EXISTS)
     if refused:
-        told = "; ".join(f"{name}: {wording(error, name)}" for name, error in refused.items())
+        alike: dict[str, list[str]] = {}
+        for name, error in refused.items():
+            alike.setdefault(wording(error), []).append(name)
+        told = "; ".join(_refused(names, refused[names[0]]) for names in alike.values())
         forbidden = any(error.code() in codes.FORBIDDEN for error in refused.values())
         kind = errors.KafkaRefused if forbidden else errors.TopicMissing
         raise kind(f"topics not created: {told}")
     return made
+
+
+def _refused(names: list[str], error: KafkaError) -> str:
+    """Topics that were refused for one reason, which is told once."""
+    together = ", ".join(names)
+    text = wording(error, together)
+    return text if error.code() in codes.FORBIDDEN else f"{together}: {text}"
 
 
 def _answers(
