@@ -13,6 +13,7 @@ from thorn_stream.core.flow import (
     should_pause,
     should_resume,
     stalled,
+    takes_too_much,
 )
 
 
@@ -61,6 +62,23 @@ def test_a_window_is_crowded_from_three_quarters_on() -> None:
     assert is_crowded(75, 100)
     assert is_crowded(1, 1)
     assert not is_crowded(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("held", "total", "too_much"),
+    [
+        (500, 500, False),  # alone, with half of it free
+        (501, 501, True),
+        (125, 900, False),  # a fourth of the half that is used
+        (126, 900, True),
+        (0, 1000, False),
+    ],
+)
+def test_four_partitions_share_a_budget_of_a_thousand_bytes(
+    held: int, total: int, too_much: bool
+) -> None:
+    """Nobody is stopped while half is free; then all but those below an even part of the half."""
+    assert takes_too_much(held, total, 1000, 4) == too_much
 
 
 def test_a_stall_is_longer_than_its_limit() -> None:

@@ -34,10 +34,10 @@ def held(rig: Rig, number: int, due_in: float) -> Held:
     return Held(envelope, f"d{number}", "a", 1, now + int(1000 * due_in), now, "timeout")
 
 
-def write(rig: Rig, due_in: float, topic: str = FIVE.topic, number: int = 0) -> None:
-    """A record of a tier, as another dispatcher may have written it."""
-    carried = held(rig, number, due_in)
-    rig.retry.publish(topic, value(number), key=b"d", headers=handover.headers(carried))
+def write(rig: Rig, due_in: float, topic: str = FIVE.topic, number: int = 0, pad: int = 0) -> None:
+    """A record of a tier, as another dispatcher may have written it; `pad` makes it longer."""
+    headers = handover.headers(held(rig, number, due_in))
+    rig.retry.publish(topic, value(number) + b" " * pad, key=b"d", headers=headers)
 
 
 def test_records_are_given_on_when_due_whatever_their_order() -> None:
@@ -85,6 +85,34 @@ def test_a_full_look_ahead_pauses_its_partition_alone_and_all_come_in_the_end() 
         await rig.until(lambda: rig.tier_committed(5) == 50)
         assert len(rig.waiting) == 0
         assert rig.retry.paused == set()
+
+    world.live(life())
+
+
+def test_large_records_that_wait_long_do_not_keep_a_short_tier_from_being_read() -> None:
+    """All that is held is bounded in bytes, and each partition leaves the others their part."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(memory=400_000)  # a quarter of it is for what is held
+        rig = Rig(world, subscriber("a"), limits=limits)
+        rig.retry.credit_size = 70_000  # a source hands over what it has credit for at once
+        for number in range(100):
+            write(rig, 4.9, number=number, pad=10_000)
+        rig.start()
+        await rig.idle(0.1)
+        assert rig.retry.paused == {FIVE}
+        assert rig.worker.retry.open_bytes < 90_000
+        write(rig, 1.0, topic=retry_topic(15), pad=10_000)
+        rig.retry.credit(0, 30_000)
+        rig.publish()
+        await rig.until(lambda: rig.tier_committed(15) == 1, 2)
+        assert rig.clock.now < 1.5
+        await rig.until(lambda: rig.committed == 1)
+        assert 0 < len(rig.waiting) < 10
+        await rig.until(lambda: rig.tier_committed(5) == 100)
+        assert rig.retry.paused == set()
+        assert rig.worker.retry.open_bytes == 0
 
     world.live(life())
 

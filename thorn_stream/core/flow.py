@@ -19,6 +19,7 @@ __all__ = [
     "should_pause",
     "should_resume",
     "stalled",
+    "takes_too_much",
 ]
 
 HOLD_FOR: Final = 0.05
@@ -83,6 +84,15 @@ def is_crowded(depth: int, window: int) -> bool:
 def should_resume(depth: int, held: int, limits: Limits) -> bool:
     """Half of both is free again; between this and `should_pause` nothing changes."""
     return depth <= limits.window // 2 and held <= limits.lookahead // 2
+
+
+def takes_too_much(held: int, total: int, budget: int, partitions: int) -> bool:
+    """Whether what one partition holds, in bytes, might keep the others from being read.
+
+    While half of the `budget` is free nobody does; after that who holds more than an even part of
+    the used half, so that the rest is for the others, whatever waits longest.
+    """
+    return 2 * total > budget and 2 * partitions * held > budget
 
 
 def stalled(seconds: float) -> bool:

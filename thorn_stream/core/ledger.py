@@ -52,7 +52,8 @@ class Ledger:
 
     `base` is the committed offset the assignment began at, `window` how many offsets above the
     committable one may be received before reading is to stop. `tally` is shared by all Ledgers of
-    one Source. `busy` counts requests and hand-overs under way, `held` what waits to be due.
+    one Source. `busy` counts requests and hand-overs under way, `held` what waits to be due,
+    `held_bytes` the memory of that.
     """
 
     __slots__ = (
@@ -63,6 +64,7 @@ class Ledger:
         "committed",
         "draining",
         "held",
+        "held_bytes",
         "next",
         "partition",
         "tally",
@@ -78,6 +80,7 @@ class Ledger:
         self.committed = base
         self.busy = 0
         self.held = 0
+        self.held_bytes = 0
         self.draining = False
         self.closed = False
         self._open: deque[Entry] = deque()

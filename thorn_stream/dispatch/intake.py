@@ -9,7 +9,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
-from thorn_stream.core.flow import STALL, Hold, should_pause, should_resume, stalled
+from thorn_stream.core.flow import (
+    STALL,
+    Hold,
+    should_pause,
+    should_resume,
+    stalled,
+    takes_too_much,
+)
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Position, Record
 from thorn_stream.dispatch.context import Context
@@ -147,7 +154,8 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - others go on; this one is never committed
             self._broken(record, error)
             begun = 0
-        if should_pause(ledger.depth, ledger.held, self._limits):
+        full = should_pause(ledger.depth, ledger.held, self._limits)
+        if full or self._takes_too_much(ledger):
             self._pause(ledger.partition)
         return begun
 
@@ -249,10 +257,20 @@ class Intake:
             for p in self._paused
             if not (ledger := self.ledgers[p]).draining
             and should_resume(ledger.depth, ledger.held, self._limits)
+            and not self._takes_too_much(ledger, 2)
         ]
         if free:
             self._paused.difference_update(free)
             self._source.resume(free)
+
+    def _takes_too_much(self, ledger: Ledger, times: int = 1) -> bool:
+        """Whether its held records are in the way of other partitions' (of none, in the live way).
+
+        A partition that was paused is read again when it would not even be at twice (`times`) that.
+        """
+        held, budget = times * ledger.held_bytes, self._limits.memory // 4
+        total = times * self.open_bytes
+        return held > 0 and takes_too_much(held, total, budget, len(self.ledgers))
 
     # --- commits -------------------------------------------------------------------------------
 

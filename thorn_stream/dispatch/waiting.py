@@ -46,6 +46,7 @@ class Waiting:
             self._dispatcher.undecodable(record, held.why, entry)
             return 0
         entry.ledger.held += 1
+        entry.ledger.held_bytes += entry.size
         due = held.due
         if (tier := self._tier_of.get(record.topic)) is not None:
             due = min(due, self._clock.wall() + int(1000 * tier))
@@ -75,6 +76,7 @@ class Waiting:
                 heappush(heap, (now + _LOOK_AGAIN, next(self._order), held, entry))
                 continue
             entry.ledger.held -= 1
+            entry.ledger.held_bytes -= entry.size
             if entry.ledger.draining:
                 continue
             if held.due > now:
