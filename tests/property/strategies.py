@@ -1,6 +1,7 @@
 """Hypothesis strategies that several properties share."""
 
 import json
+import random
 import string
 from typing import Any
 
@@ -167,3 +168,29 @@ def tiers() -> st.SearchStrategy[Tiers]:
 
 def dice() -> st.SearchStrategy[float]:
     return st.floats(0, 1, exclude_max=True)
+
+
+# --- offsets -----------------------------------------------------------------------------------
+
+
+@st.composite
+def offset_patterns(draw: st.DrawFn, longest: int = 60_000) -> tuple[int, list[int]]:
+    """A span of offsets, and those of them (counted from its first) that are incomplete.
+
+    Sparse, dense, in runs, or any of these one after another, as receivers make them.
+    """
+    incomplete: list[int] = []
+    span = 0
+    for _ in range(draw(st.integers(1, 4))):
+        length = draw(st.one_of(st.integers(1, 40), st.integers(1, longest // 4)))
+        if draw(st.booleans()):
+            share = draw(st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5, 0.9]))
+            dice = random.Random(draw(st.integers(0, 1 << 32)))
+            incomplete += sorted(dice.sample(range(span, span + length), int(length * share)))
+        else:
+            run = draw(st.integers(0, min(length, 5_000)))
+            incomplete += range(span, span + run)
+        span += length
+    if incomplete:  # a commit begins at the lowest of them
+        incomplete = [step - incomplete[0] for step in incomplete]
+    return span, incomplete

@@ -40,28 +40,40 @@ def test_a_lane_of_ten_chooses(
 def test_a_partition_is_paused_at_its_bounds_and_resumed_at_half() -> None:
     """Between full and half full nothing changes, for the window and the look-ahead alike."""
     limits = Limits(window=100, lookahead=10)
-    assert not should_pause(99, 9, limits)
-    assert should_pause(100, 0, limits)
-    assert should_pause(0, 10, limits)
-    assert should_resume(50, 5, limits)
-    assert not should_resume(51, 0, limits)
-    assert not should_resume(0, 6, limits)
+    assert not should_pause(99, 0, 9, limits)
+    assert should_pause(100, 0, 0, limits)
+    assert should_pause(0, 0, 10, limits)
+    assert should_resume(50, 0, 5, limits)
+    assert not should_resume(51, 0, 0, limits)
+    assert not should_resume(0, 0, 6, limits)
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3])
 def test_the_smallest_bounds_can_be_resumed_from(bound: int) -> None:
     """An empty partition is read whatever the bounds are."""
     limits = Limits(window=bound, lookahead=bound)
-    assert not should_pause(0, 0, limits)
-    assert should_resume(0, 0, limits)
+    assert not should_pause(0, 0, 0, limits)
+    assert should_resume(0, 0, 0, limits)
+
+
+def test_reading_stops_before_the_metadata_would_not_fit() -> None:
+    """However large the window is; it goes on when half of that is free."""
+    limits = Limits(window=200_000, lookahead=10_000)
+    assert not should_pause(100_000, 2_000, 0, limits)
+    assert should_pause(100_000, 3_000, 0, limits)
+    assert not should_resume(100_000, 2_000, 0, limits)
+    assert should_resume(100_000, 800, 0, limits)
+    assert is_crowded(100_000, 2_000, 200_000)
+    assert not is_crowded(100_000, 1_000, 200_000)
+    assert not should_pause(17_000, 17_000, 0, limits)
 
 
 def test_a_window_is_crowded_from_three_quarters_on() -> None:
     """One below three quarters is not; three quarters are."""
-    assert not is_crowded(74, 100)
-    assert is_crowded(75, 100)
-    assert is_crowded(1, 1)
-    assert not is_crowded(0, 1)
+    assert not is_crowded(74, 0, 100)
+    assert is_crowded(75, 0, 100)
+    assert is_crowded(1, 0, 1)
+    assert not is_crowded(0, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -345,12 +345,114 @@ def test_a_commit_follows_after_its_interval_or_its_number() -> None:
         assert desk.commits == [100]
         desk.settle(101)  # 100 is open
         await desk.idle(20)
-        assert desk.commits == [100]
+        assert desk.commits == [100, 100]
         desk.settle(100)
         await desk.idle(10.1)
-        assert desk.commits == [100, 102]
+        assert desk.commits == [100, 100, 102]
         await desk.idle(60)
-        assert desk.commits == [100, 102]
+        assert desk.commits == [100, 100, 102]
+
+    world.live(life())
+
+
+def test_more_done_above_the_same_offset_is_committed_in_hundreds_or_each_second() -> None:
+    """A head that stands long does not make each interval send what changes little."""
+    world = World()
+
+    async def life() -> None:
+        desk = Desk(world)
+        desk.write(1000)
+        await desk.idle(2)
+        desk.settle(1)
+        await desk.idle(0.21)
+        first = len(desk.commits)
+        for number in range(2, 101):
+            desk.settle(number)
+            await desk.idle(0.001)
+        await desk.idle(0.25)
+        desk.settle(*range(101, 201))
+        await desk.idle(0.25)
+        many = len(desk.commits)
+        assert many > first
+        desk.settle(201)
+        await desk.idle(1.25)
+        assert len(desk.commits) == many + 1
+        await desk.idle(5)
+        assert len(desk.commits) == many + 1
+        assert set(desk.commits) == {0}
+
+    world.live(life())
+
+
+def test_the_next_owner_is_given_only_what_was_not_done() -> None:
+    """What the commit calls done is passed over and its credit given back, crash after crash."""
+    world = World()
+    committed: dict[Partition, Position] = {}
+    given: list[list[int]] = []
+
+    async def life(*settles: int) -> None:
+        desk = Desk(world)
+        desk.source.committed = committed
+        desk.source.assign(ORDERS)
+        desk.write(10)
+        await desk.idle()
+        given.append(desk.offsets())
+        desk.settle(*settles)
+        await desk.idle(2)
+        assert desk.given_back_for == 10 - len(desk.entries)
+        assert not desk.observer.named("ignored")
+
+    world.live(life(0, 2, 3, 7))
+    world.live(life(4, 9))
+    world.live(life(1, 5))
+    world.live(life(6, 8))
+    assert given == [list(range(10)), [1, 4, 5, 6, 8, 9], [1, 5, 6, 8], [6, 8]]
+    assert committed == {ORDERS: Position(10)}
+
+
+@pytest.mark.parametrize("metadata", ["somebody else's", "v1:", "v1:AAAA", "v2:é", "{}"])
+def test_metadata_of_somebody_else_is_ignored_and_counted(metadata: str) -> None:
+    """Everything above the committed offset is delivered then."""
+    world = World()
+
+    async def life() -> None:
+        desk = Desk(world)
+        desk.source.committed[ORDERS] = Position(1, metadata)
+        desk.source.assign(ORDERS)
+        desk.write(5)
+        await desk.idle()
+        assert desk.offsets() == [1, 2, 3, 4]
+        assert desk.observer.named("ignored") == [("metadata",)]
+
+    world.live(life())
+
+
+def test_metadata_that_kafka_finds_too_long_is_left_out_at_once() -> None:
+    """The offset is committed without waiting; from then on the metadata is shorter."""
+    world = World()
+
+    async def life() -> None:
+        desk = Desk(world, limits=Limits(commit_interval=10.0))
+        source = desk.source
+        source.hold_commits = True
+        desk.write(2000)
+        await desk.idle(10)
+        desk.settle(0, *range(2, 2000, 2))
+        await desk.idle(11)
+        (asked,) = source.commits
+        assert len(asked[ORDERS].metadata) > 300
+        source.refuse = "OFFSET_METADATA_TOO_LARGE: Broker: Offset metadata string too large"
+        source.answer_commits()
+        await desk.idle(0.01)
+        assert source.commits[1:] == [{ORDERS: Position(1)}]
+        assert desk.observer.named("ignored") == [("metadata",)]
+        source.refuse = None
+        source.answer_commits()
+        await desk.idle(11)
+        assert source.committed[ORDERS] == Position(1)
+        again = source.commits[2][ORDERS]
+        assert again.offset == 1
+        assert 0 < len(again.metadata) <= len(asked[ORDERS].metadata) * 3 / 4
 
     world.live(life())
 
@@ -749,7 +851,7 @@ def test_a_fault_while_a_record_is_taken_stops_neither_the_others_nor_loses_it()
         desk.write(200)
         await desk.idle(1)
         assert len(desk.taken) == 199
-        assert desk.source.committed == {ORDERS: Position(2)}
+        assert desk.source.committed[ORDERS].offset == 2
         (trouble,) = desk.intake.troubles.values()
         assert trouble.text is not None
         assert trouble.text.startswith("orders:0:2: ZeroDivisionError")

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from thorn_stream.core import offsets
+
 __all__ = [
     "HOLD_FOR",
     "LATE_FOR_LANE",
+    "METADATA_FULL",
     "STALL",
     "Choice",
     "Hold",
@@ -26,6 +29,10 @@ HOLD_FOR: Final = 0.05
 """Seconds a full Lane may hold back intake. A Lane of 1,000 that empties faster than that takes
 20,000 a second: it is a burst on a good receiver, and parking would cost more than waiting. One
 that is slower is parked from, so what it can delay others by is bounded by this."""
+
+METADATA_FULL: Final = offsets.LIMIT * 3 // 4
+"""Characters of commit metadata from which on a partition is read no further. The last quarter is
+for what is on its way already."""
 
 LATE_FOR_LANE: Final = 1.0
 """Seconds that a due retry may be late for a place in its full Lane. Many that are due at once find
@@ -71,19 +78,30 @@ def choose(queued: int, lane_size: int, head_waited: float, *, has_room: bool) -
     return Choice.HOLD if head_waited <= HOLD_FOR else Choice.PARK
 
 
-def should_pause(depth: int, held: int, limits: Limits) -> bool:
-    """A partition is read no further when its window or its look-ahead is full."""
-    return depth >= limits.window or held >= limits.lookahead
+def should_pause(depth: int, incomplete: int, held: int, limits: Limits) -> bool:
+    """A partition is read no further when its window, look-ahead or commit metadata is full.
+
+    `depth` counts the offsets from the committable one on, `incomplete` those that are not done.
+    """
+    return (
+        depth >= limits.window
+        or held >= limits.lookahead
+        or offsets.is_longer(METADATA_FULL, incomplete, depth)
+    )
 
 
-def is_crowded(depth: int, window: int) -> bool:
-    """From three quarters of a partition's window on, what waits in Lanes is parked at once."""
-    return depth * 4 >= window * 3
+def is_crowded(depth: int, incomplete: int, window: int) -> bool:
+    """From three quarters of window or metadata on, what waits in Lanes is parked at once."""
+    return depth * 4 >= window * 3 or offsets.is_longer(METADATA_FULL * 3 // 4, incomplete, depth)
 
 
-def should_resume(depth: int, held: int, limits: Limits) -> bool:
-    """Half of both is free again; between this and `should_pause` nothing changes."""
-    return depth <= limits.window // 2 and held <= limits.lookahead // 2
+def should_resume(depth: int, incomplete: int, held: int, limits: Limits) -> bool:
+    """Half of all is free again; between this and `should_pause` nothing changes."""
+    return (
+        depth <= limits.window // 2
+        and held <= limits.lookahead // 2
+        and not offsets.is_longer(METADATA_FULL // 2, incomplete, depth)
+    )
 
 
 def takes_too_much(held: int, total: int, budget: int, partitions: int) -> bool:

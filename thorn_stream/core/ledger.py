@@ -8,6 +8,7 @@ which nobody asks any more: the epoch is the object itself.
 from collections import deque
 from dataclasses import dataclass, field
 
+from thorn_stream.core import offsets
 from thorn_stream.core.flow import Hold
 from thorn_stream.core.records import Partition, Position
 
@@ -52,12 +53,18 @@ class Ledger:
 
     `base` is the committed offset the assignment began at, `window` how many offsets above the
     committable one may be received before reading is to stop. `tally` is shared by all Ledgers of
-    one Source. `busy` counts requests and hand-overs under way, `held` what waits to be due,
+    one Source. `known` is what the commit at `base` told of the offsets above it. `busy` counts
+    requests and hand-overs under way, `held` what waits to be due,
     `held_bytes` the memory of that.
     """
 
     __slots__ = (
+        "_ahead",
+        "_known",
         "_open",
+        "_sent",
+        "_settled",
+        "_told",
         "busy",
         "closed",
         "committable",
@@ -71,7 +78,14 @@ class Ledger:
         "window",
     )
 
-    def __init__(self, partition: Partition, base: int, window: int, tally: Tally) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        base: int,
+        window: int,
+        tally: Tally,
+        known: offsets.Known | None = None,
+    ) -> None:
         self.partition = partition
         self.window = window
         self.tally = tally
@@ -83,15 +97,27 @@ class Ledger:
         self.held_bytes = 0
         self.draining = False
         self.closed = False
-        self._open: deque[Entry] = deque()
+        self._open: deque[Entry] = deque()  # the first is open; of the others
+        self._settled = 0  # so many have settled
+        # what an earlier assignment knew of offsets that this one has not received yet
+        self._known = known.end if known else base
+        self._ahead = deque(known.incomplete if known else ())
+        self._told = self.done_above  # at the last accepted commit
+        self._sent = (Position(base), self._told)
 
     def enter(self, offset: int, size: int) -> Entry | None:
-        """Take in a received offset; None for one that was received before.
+        """Take in a received offset; None for one that was received, or settled, before.
 
         Offsets skipped over were never written or are gone (compaction, transaction markers):
         nothing waits for them.
         """
-        if offset < self.next:
+        after = self.next
+        if offset < after:
+            return None
+        if after < self._known and self._was_done(offset):
+            self.next = offset + 1
+            if not self._open:
+                self.committable = self.next
             return None
         if not self._open:
             self.committable = offset
@@ -100,28 +126,67 @@ class Ledger:
         self.next = offset + 1
         return entry
 
+    def _was_done(self, offset: int) -> bool:
+        """Whether an earlier assignment had settled it. Nothing waits for what it skips over."""
+        ahead = self._ahead
+        while ahead and ahead[0] < offset:
+            ahead.popleft()
+        if ahead and ahead[0] == offset:
+            ahead.popleft()
+            return False
+        return offset < self._known
+
     def settle(self, entry: Entry) -> None:
         """Move the committable offset over everything that has nothing open."""
         if self.closed:
             return
-        self.tally.records += 1
-        self.tally.size += entry.size
+        tally = self.tally
+        tally.records += 1
+        tally.size += entry.size
         entries = self._open
         if entries[0] is entry:
             entries.popleft()
             while entries and not entries[0].pending:
                 entries.popleft()
+                self._settled -= 1
             self.committable = entries[0].offset if entries else self.next
+        else:
+            self._settled += 1
 
-    def to_commit(self, *, force: bool = False) -> Position | None:
-        """What a commit should say now; None when it would say nothing new, unless forced."""
-        if self.closed or (self.committable == self.committed and not force):
+    def is_news(self, least: int = 1) -> bool:
+        """Whether Kafka has yet to learn something: the offset, or `least` more done above it."""
+        if self.closed:
+            return False
+        return self.committable != self.committed or self.done_above - self._told >= least
+
+    def to_commit(
+        self, *, force: bool = False, least: int = 1, limit: int = offsets.LIMIT
+    ) -> Position | None:
+        """What a commit should say now; None when that would be no news, unless forced.
+
+        `limit` is the greatest length of the metadata, in characters.
+        """
+        if self.closed or not (force or self.is_news(least)):
             return None
-        return Position(self.committable)
+        done = self.done_above
+        position = Position(self.committable, self._metadata(limit) if done else "")
+        self._sent = (position, done)
+        return position
 
-    def answered(self, offset: int) -> None:
-        """Kafka has accepted a commit of `offset`; an older answer that comes late is no news."""
-        self.committed = max(self.committed, offset)
+    def _metadata(self, limit: int) -> str:
+        if self._settled:  # left behind here, so that no later commit has to pass over them
+            self._open = deque([entry for entry in self._open if entry.pending])
+            self._settled = 0
+        incomplete = [entry.offset for entry in self._open]
+        incomplete.extend(self._ahead)
+        return offsets.encode(self.committable, self._end, incomplete, limit)
+
+    def answered(self, position: Position) -> None:
+        """Kafka has accepted this commit; an older answer that comes late is no news."""
+        self.committed = max(self.committed, position.offset)
+        sent, told = self._sent
+        if position == sent:
+            self._told = told
 
     def drain(self) -> None:
         """The partition is about to go: nothing new is begun for it, what is under way may end."""
@@ -137,11 +202,27 @@ class Ledger:
                 self.tally.records += 1
                 self.tally.size += entry.size
         self._open.clear()
+        self._settled = 0
 
     @property
     def depth(self) -> int:
         """Offsets between the committable one and the next to read."""
         return self.next - self.committable
+
+    @property
+    def open(self) -> int:
+        """Received offsets that are not settled."""
+        return len(self._open) - self._settled
+
+    @property
+    def _end(self) -> int:
+        """Of the offsets from here on nothing is known: neither received nor told of."""
+        return max(self.next, self._known)
+
+    @property
+    def done_above(self) -> int:
+        """How many offsets above the committable one need nothing more: settled ones, and gaps."""
+        return self._end - self.committable - self.open - len(self._ahead)
 
     @property
     def full(self) -> bool:

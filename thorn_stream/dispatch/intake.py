@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Final
 
+from thorn_stream.core import offsets
 from thorn_stream.core.flow import (
     STALL,
     Hold,
@@ -19,6 +20,7 @@ from thorn_stream.core.flow import (
 )
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Position, Record
+from thorn_stream.dispatch.commits import Commits
 from thorn_stream.dispatch.context import Context
 from thorn_stream.ports import (
     Assigned,
@@ -40,8 +42,6 @@ answer in the meantime, so their Lanes never fill because of us."""
 _PAUSE: Final = 0.002
 """Seconds until intake that was held back looks again."""
 _REVOKE_WITHIN: Final = 1.8
-_ANSWER_WITHIN: Final = 30.0
-_WHEN_STOPPING: Final = 0.2
 _HELD: Final = (
     f"no sign of life between this process and Kafka for more than {STALL:.0f} s: "
     "nothing new is delivered until Kafka takes a commit"
@@ -83,11 +83,8 @@ class Intake:
         self._given_back = Tally()
         self._paused: set[Partition] = set()
         self._revoking: list[tuple[Revoked, list[Ledger], float]] = []
-        self._asked: dict[Partition, tuple[Ledger, int]] = {}  # of the commit under way
-        self._commit_sent: float | None = None
-        self._unanswered_since: float | None = None
-        self._committed_at = 0.0
-        self._committed_records = 0
+        self._commits = Commits(source, self.ledgers, self._tally, context)
+        self._commits.accepted = self._commit_accepted
 
     def start(self) -> None:
         self._source.start(self.handle)
@@ -154,7 +151,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - others go on; this one is never committed
             self._broken(record, error)
             begun = 0
-        full = should_pause(ledger.depth, ledger.held, self._limits)
+        full = should_pause(ledger.depth, ledger.open, ledger.held, self._limits)
         if full or self._takes_too_much(ledger):
             self._pause(ledger.partition)
         return begun
@@ -174,8 +171,11 @@ class Intake:
         self._drop_from_backlog(positions)
         for partition, position in positions.items():
             self._forget(self.ledgers.get(partition))
+            known = offsets.decode(position.metadata, position.offset)
+            if known is None:
+                self._observer.ignored("metadata")
             self.ledgers[partition] = Ledger(
-                partition, position.offset, self._limits.window, self._tally
+                partition, position.offset, self._limits.window, self._tally, known
             )
         if not self.taking:
             self._paused.update(positions)
@@ -199,7 +199,7 @@ class Intake:
             if any(ledger.busy and not ledger.closed for ledger in ours) and now < deadline:
                 waiting.append((event, ours, deadline))
                 continue
-            last = {ledger.partition: at for ledger in ours if (at := ledger.to_commit())}
+            last = {ledger.partition: at for ledger in ours if (at := self._commits.last(ledger))}
             for ledger in ours:
                 self._forget(ledger)
             event.answer(last)
@@ -223,9 +223,7 @@ class Intake:
             self._paused.discard(partition)
             if not self.ledgers:
                 self._end_hold()
-        if partition in self._asked and self._asked[partition][0] is ledger:
-            del self._asked[partition]
-            self._commit_is_over()
+        self._commits.forget(ledger)
 
     def _drop_from_backlog(self, partitions: Container[Partition]) -> None:
         """What was read in one assignment must never enter the Ledger of the next.
@@ -256,7 +254,7 @@ class Intake:
             p
             for p in self._paused
             if not (ledger := self.ledgers[p]).draining
-            and should_resume(ledger.depth, ledger.held, self._limits)
+            and should_resume(ledger.depth, ledger.open, ledger.held, self._limits)
             and not self._takes_too_much(ledger, 2)
         ]
         if free:
@@ -275,50 +273,25 @@ class Intake:
     # --- commits -------------------------------------------------------------------------------
 
     def commit(self, *, force: bool = False) -> None:
-        """Commit what has moved, by time or by count; one commit is under way at a time."""
-        now = self._context.clock.monotonic()
-        if self._commit_sent is not None and now < self._commit_sent + _ANSWER_WITHIN:
-            return
-        settled = self._tally.records - self._committed_records
-        interval = self._limits.commit_interval
-        if self.hold.on or not self.taking:  # nobody is to wait longer than for an answer
-            interval = min(interval, _WHEN_STOPPING)
-        by_time = now >= self._committed_at + interval
-        if not (force or by_time or settled >= self._limits.commit_count):
-            return
-        self._committed_at = now
-        self._committed_records = self._tally.records
-        forced = self.hold.on
-        moved = {
-            p: at for p, ledger in self.ledgers.items() if (at := ledger.to_commit(force=forced))
-        }
-        if moved:
-            self.hold.asked()
-            self._commit_sent = now
-            self._asked = {p: (self.ledgers[p], at.offset) for p, at in moved.items()}
-            if self._unanswered_since is None:
-                self._unanswered_since = now
-            self._source.commit(moved)
+        """Commit what has changed, when it is time to."""
+        self._commits.send(force=force, stopping=not self.taking)
 
     def _answered(self, event: Committed) -> None:
-        """One commit may be answered in several parts, or after another has replaced it."""
-        refused: str | None = None
-        for partition, position in event.positions.items():
-            error = event.errors.get(partition)
-            refused = refused or error
-            ledger, offset = self._asked.get(partition, (None, -1))
-            if ledger is not None and offset == position.offset:
-                del self._asked[partition]
-                if error is None:
-                    ledger.answered(offset)
-                    if self.hold.answered():
-                        self._end_hold()
-        self._commit_is_over()
-        self._observer.committed(self.group, refused)
+        self._observer.committed(self.group, self._commits.answered(event))
 
-    def _commit_is_over(self) -> None:
-        if not self._asked:
-            self._commit_sent = self._unanswered_since = None
+    def _commit_accepted(self) -> None:
+        if self.hold.answered():
+            self._end_hold()
+
+    @property
+    def uncommitted(self) -> bool:
+        """Something has settled that Kafka has not yet confirmed."""
+        return self._commits.pending
+
+    @property
+    def commit_unanswered(self) -> float:
+        """Seconds that the oldest unanswered commit has waited; 0 when none does."""
+        return self._commits.unanswered
 
     # --- stalls --------------------------------------------------------------------------------
 
@@ -386,18 +359,6 @@ class Intake:
     def busy(self) -> int:
         """Requests and hand-overs under way."""
         return sum(ledger.busy for ledger in self.ledgers.values())
-
-    @property
-    def uncommitted(self) -> bool:
-        """Something has settled that Kafka has not yet confirmed."""
-        return any(ledger.to_commit() for ledger in self.ledgers.values())
-
-    @property
-    def commit_unanswered(self) -> float:
-        """Seconds that the oldest unanswered commit has waited; 0 when none does."""
-        if self._unanswered_since is None:
-            return 0.0
-        return self._context.clock.monotonic() - self._unanswered_since
 
     @property
     def open_bytes(self) -> int:

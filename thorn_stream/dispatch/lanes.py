@@ -229,7 +229,9 @@ class Lanes:
                     queue.popleft()
                 elif ledger.tally.hold.on:
                     self._aside.append(queue.popleft())
-                elif head.queued_at < oldest or is_crowded(ledger.depth, ledger.window):
+                elif head.queued_at < oldest or is_crowded(
+                    ledger.depth, ledger.open, ledger.window
+                ):
                     taken.append(queue.popleft())
                 else:
                     break
