@@ -141,7 +141,7 @@ METRICS: Final = (
         "thorn_clock_skew_seconds",
         "gauge",
         (),
-        "Seconds by which Kafka's clock is ahead of ours (behind: negative), by retry records.",
+        "Seconds that Kafka's clock is ahead of ours (behind: negative), by retry records.",
     ),
     Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of memory held in records, by what for."),
     Metric(
