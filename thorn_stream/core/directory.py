@@ -252,14 +252,25 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
 
 
+_PLAIN: Final = {
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+    "string_pattern_mismatch": "1 to 128 of the characters A-Z a-z 0-9 . _ : - are allowed",
+    "string_type": "must be text: put it in quotes",
+    "tuple_type": "must be a list",
+    "frozen_set_type": "must be a list",
+    "dict_type": "must be a map",
+    "model_type": "must be a map",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+}
+
+
 def _reason(error: Mapping[str, Any]) -> str:
     """Pydantic's words, where ours are not plainer."""
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        return "there is no such field"
-    if kind == "missing":
-        return "is missing"
-    if kind == "string_pattern_mismatch":
-        return "1 to 128 of the characters A-Z a-z 0-9 . _ : - are allowed"
-    message: str = error["msg"]
+    message: str = _PLAIN.get(error["type"], error["msg"])
     return message.removeprefix("Value error, ")

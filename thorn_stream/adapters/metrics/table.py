@@ -143,7 +143,7 @@ METRICS: Final = (
         (),
         "Seconds that Kafka's clock is ahead of ours (behind: negative), by retry records.",
     ),
-    Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes of memory held in records, by what for."),
+    Metric("thorn_memory_bytes", "gauge", ("use",), "Bytes held in records, by what for."),
     Metric(
         "thorn_memory_limit_bytes",
         "gauge",
