@@ -412,6 +412,24 @@ def test_an_idle_connection_that_speaks_or_closes_is_gone(run: Any, path: str) -
     run(scenario)
 
 
+def test_an_answer_as_long_as_may_be_ends_its_connection(run: Any) -> None:
+    """It counts, and that the receiver closes afterwards is nobody's fault."""
+
+    async def longest(call: Call) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 65000\r\nX-Filler: %b\r\n\r\n"
+        filler = b"x" * (65536 - 65000 - len(head) + len(b"%b"))
+        await call.write(head % filler + b"x" * 65000)
+        call.close()
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            receiver.modes["longest"] = longest
+            assert (await client.post(receiver.url("/longest"))).kind is Kind.OK
+            await client_until(lambda: client.transport.open == 0)
+
+    run(scenario)
+
+
 def test_a_receiver_that_speaks_first_is_no_http(run: Any) -> None:
     """A banner before the request, however it is timed, never becomes an answer."""
 

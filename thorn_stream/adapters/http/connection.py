@@ -156,6 +156,16 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def forsake(self) -> None:
+        """Nobody waits for it any more, so it goes, if it was made at all.
+
+        Of a connection whose maker is cancelled right after it was made, uvloop does not tell that
+        it is lost; counted as open for ever, such ones would use up the room of all others.
+        """
+        if self._transport is not None:
+            self._transport.abort()
+            self._owner.closed(self)
+
     # --- what the loop tells -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,7 +196,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             if self._done:
                 self._used = True
-                self._settle(_OK if 200 <= self._status < 300 else _STATUS, "", self._reusable)
+                # with the whole buffer used up, not even its end could be read any more
+                reusable = self._reusable and self._received < LONGEST_RESPONSE
+                self._settle(_OK if 200 <= self._status < 300 else _STATUS, "", reusable)
             elif self._received >= LONGEST_RESPONSE:
                 self._broken("head too long")
             elif not self._status:

@@ -141,19 +141,21 @@ class Dialler:
         waiting.address = text = str(address)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         dialled = socket.socket(family, socket.SOCK_STREAM)
+        connection = self._connection(origin, text)
         try:
             dialled.setblocking(False)
             self.dialled += 1
             await loop.sock_connect(dialled, (text, origin.port))
             if origin.context is not None:
                 waiting.phase = "handshake"
-            _, connection = await loop.create_connection(
-                lambda: self._connection(origin, text),
+            await loop.create_connection(
+                lambda: connection,
                 sock=dialled,
                 ssl=origin.context,
                 server_hostname=None if origin.context is None else origin.host,
             )
         except BaseException:
+            connection.forsake()
             dialled.close()
             raise
         return connection
