@@ -115,9 +115,13 @@ def test_a_stop_repeats_nothing(
 def test_two_share_the_work_and_one_takes_over(
     broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
 ) -> None:
-    """A second dispatcher joins and the first stops: nothing missing, nothing twice."""
+    """A second dispatcher joins and the first stops: nothing missing, nothing twice.
+
+    A partition that moves waits two seconds for what is in flight, and what is not answered by
+    then is repeated: so no more is in flight than this receiver answers in that time.
+    """
     topic = broker.topic("in")
-    made = settings("/ok")
+    made = settings("/ok", max_in_flight=32)
     with dispatcher(tmp_path / "first", made) as first:
         first.ready()
         producer = produce_in_background(broker, topic, seconds=4)

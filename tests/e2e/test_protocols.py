@@ -18,7 +18,7 @@ def test_the_newer_protocol_shares_hands_over_and_repeats_nothing(
 ) -> None:
     """Two members share the topic; one stops, the other goes on: nothing missing, nothing twice."""
     topic = broker.topic("in")
-    made = settings("/ok", group_protocol="consumer")
+    made = settings("/ok", group_protocol="consumer", max_in_flight=32)
     with dispatcher(tmp_path / "first", made) as first:
         first.ready()
         producer = produce_in_background(broker, topic, seconds=6)
