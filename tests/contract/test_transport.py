@@ -474,6 +474,22 @@ def note(notes: list[str], name: str, _: object) -> None:
     notes.append(name)
 
 
+def test_a_deadline_at_any_moment_leaves_nothing_open(run: Any) -> None:
+    """While it dials, writes, reads, or hands the connection back: none is lost sight of."""
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            for number in range(40):
+                path = ("/ok", "/until-close", "/slow-body/200", "/endless-body/500")[number % 4]
+                url = receiver.url(path)
+                timeouts = [0.0005 * (1 + i) for i in range(20)]
+                await asyncio.gather(*(client.post(url, timeout=each) for each in timeouts))
+            await client_until(lambda: client.transport.open == client.transport.idle)
+            assert len(client.ended) == 800
+
+    run(scenario)
+
+
 def test_requests_beyond_the_limit_wait_in_line_inside_their_deadline(run: Any) -> None:
     """With one connection, requests are served in the order they came; a late one times out."""
 

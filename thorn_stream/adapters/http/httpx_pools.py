@@ -11,6 +11,7 @@ name's addresses are looked up and judged again.
 import asyncio
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -31,7 +32,7 @@ _TIDY: Final = 1.0
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, stream: AsyncIterable[bytes], closed: Callable[[], None]) -> None:
+    def __init__(self, stream: AsyncIterable[bytes], closed: Callable[[], Awaitable[None]]) -> None:
         self._stream = stream
         self._closed = closed
 
@@ -44,7 +45,7 @@ class _Body(httpx.AsyncByteStream):
             if close is not None:
                 await close()
         finally:
-            self._closed()
+            await self._closed()
 
 
 class Pool(httpx.AsyncBaseTransport):
@@ -62,6 +63,7 @@ class Pool(httpx.AsyncBaseTransport):
         self.idle: list[_Connection] = []
         self._factory = factory
         self._all: set[_Connection] = set()
+        self._busy: Counter[_Connection] = Counter()  # requests under way, of those that have any
         # Requests may join the connection made last until it has proved not to speak HTTP/2.
         self._may_share = http2
         self._proved = False
@@ -83,12 +85,13 @@ class Pool(httpx.AsyncBaseTransport):
         )
         while True:
             connection = await self._take(url.origin)
+            self._busy[connection] += 1
             try:
                 answer = await connection.handle_async_request(asked)
             except httpcore.ConnectionNotAvailable:
                 self._not_available(connection)
             except BaseException:
-                self._give_back(connection)
+                await self._give_back(connection)
                 raise
             else:
                 break
@@ -118,6 +121,7 @@ class Pool(httpx.AsyncBaseTransport):
 
     def _not_available(self, connection: _Connection) -> None:
         """It closed before it was asked; or it is busy, since it speaks HTTP/1.1 after all."""
+        self._is_left(connection)
         if connection.is_closed():
             self._all.discard(connection)
         elif not self._proved:
@@ -125,11 +129,28 @@ class Pool(httpx.AsyncBaseTransport):
         if self._shared is connection:
             self._shared = None
 
-    def _give_back(self, connection: _Connection) -> None:
+    async def _give_back(self, connection: _Connection) -> None:
+        """A request is over.
+
+        One that was cancelled while httpcore took a lock leaves its connection in no state that
+        anything would ever end: neither closed nor fit for another request.
+        """
+        if not self._is_left(connection):
+            return
         if connection.is_closed():
             self._all.discard(connection)
-        elif connection.is_idle() and connection not in self.idle:
+        elif not connection.is_idle():
+            await self.close(connection)
+        elif connection not in self.idle:
             self.idle.append(connection)
+
+    def _is_left(self, connection: _Connection) -> bool:
+        """One request less; True when that was the last one under way on it."""
+        self._busy[connection] -= 1
+        if self._busy[connection]:
+            return False
+        del self._busy[connection]
+        return True
 
     async def close(self, connection: _Connection) -> None:
         """Close one that is idle."""
