@@ -61,6 +61,7 @@ _FILES_KEPT_BACK: Final = 128
 _MOST_CONNECTIONS: Final = 16_384
 _RECORDS_AT_ONCE: Final = 20_000
 _LEAVE_WITHIN: Final = 3.0
+_LEAVE_PATIENTLY: Final = 12.0
 _TICK: Final = 1.0
 
 
@@ -262,9 +263,14 @@ class Application:
         if self._upkeep is not None:
             self._upkeep.stop()
         if self.worker is not None and self._sink is not None:
+            began = time.monotonic()
             done = await self.worker.drain(self.settings.drain_timeout)
+            # A group that waits for a member that died lets nobody leave before it gives that one
+            # up (10 s); gone without leaving, we would be the next one it waits for.
+            spared = self.settings.drain_timeout - (time.monotonic() - began)
             left, unsent = await asyncio.gather(
-                self.worker.leave(_LEAVE_WITHIN), self._sink.stop(_LEAVE_WITHIN)
+                self.worker.leave(max(_LEAVE_WITHIN, min(spared, _LEAVE_PATIENTLY))),
+                self._sink.stop(_LEAVE_WITHIN),
             )
             done = done and left and not unsent
         if self._timer is not None:
