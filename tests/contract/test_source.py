@@ -17,6 +17,7 @@ from tests.support.apache_kafka import ApacheKafka
 from tests.support.brokers import Broker, EmbeddedProcess, numbered
 from tests.support.reading import Reading, reading, stays, until
 from thorn_stream.adapters.kafka import KafkaSource, SourceSettings
+from thorn_stream.core import offsets
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.ports import Assigned, Committed, Lost, LostRecords, Records, Revoked
@@ -170,6 +171,32 @@ def test_the_next_owner_begins_where_the_last_one_committed(broker: Broker) -> N
             await until(lambda: len(two.records) == 3)
             assert two.all(Assigned)[0].positions == where
             assert two.values() == numbered(3, start=7)
+
+    run(test())
+
+
+def test_metadata_of_4000_characters_is_kept(broker: Broker) -> None:
+    """The most that is ever written comes back whole, and means what it meant."""
+    topic = broker.topic("in", 2)
+    broker.produce(topic, numbered(1))
+    partition, incomplete = Partition(topic, 0), list(range(0, 23_800, 2))
+    metadata = offsets.encode(0, 23_800, incomplete)
+    assert len(metadata) > 3_990
+    longest = "x" * offsets.LIMIT
+
+    async def test() -> None:
+        where = {partition: Position(0, metadata), Partition(topic, 1): Position(0, longest)}
+        async with reading(broker, topic) as one:
+            await until(lambda: len(one.records) == 1)
+            one.source.commit(where)
+            await until(lambda: one.all(Committed))
+            assert one.all(Committed)[0].errors == dict.fromkeys(where)
+        async with reading(broker, topic) as two:
+            await until(lambda: len(two.owned) == 2)
+            assert two.owned == where
+            known = offsets.decode(two.owned[partition].metadata, 0)
+            assert known is not None
+            assert list(known.incomplete) == incomplete
 
     run(test())
 
