@@ -12,7 +12,7 @@ test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so,
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long" $(ARGS)
 
 test-long: .venv/dev  ## what takes minutes as well
-	$(BIN)/python -m pytest $(ARGS)
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
 
 coverage: .venv/dev  ## of lines and branches, by what `make test` runs, processes included
 	$(BIN)/coverage erase
