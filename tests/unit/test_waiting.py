@@ -62,6 +62,35 @@ def test_records_are_given_on_when_due_whatever_their_order() -> None:
     assert world.topics == {}
 
 
+def test_what_is_done_behind_one_that_waits_long_is_not_done_again_by_the_next_owner() -> None:
+    """A crash brings back the record that still waits at the head of its tier, and no other."""
+    world = World()
+
+    async def first() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        write(rig, 30.0, topic=retry_topic(60), number=0)
+        for number in range(1, 200):
+            write(rig, 1.0, topic=retry_topic(60), number=number)
+        await rig.idle(3)
+        assert len(rig.transport.attempts) == 199
+        assert rig.tier_committed(60) == 0
+
+    async def second() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        for number in range(200):
+            write(rig, 28.0 if not number else 0.0, topic=retry_topic(60), number=number)
+        await rig.idle(20)
+        assert len(rig.waiting) == 1
+        assert rig.transport.attempts == []
+        await rig.idle(10)
+        assert [each.body for each in rig.transport.attempts] == [value(0)]
+        assert rig.tier_committed(60) == 200
+        assert rig.credit_is_whole
+
+    world.live(first())
+    world.live(second())
+
+
 def test_a_full_look_ahead_pauses_its_partition_alone_and_all_come_in_the_end() -> None:
     """No more are held than the look-ahead; other tiers are read; live intake goes on."""
     world = World()
