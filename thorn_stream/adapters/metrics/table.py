@@ -154,7 +154,7 @@ METRICS: Final = (
         "thorn_ignored_total",
         "counter",
         ("what",),
-        "Parts of events that could not be used and were left out.",
+        "Parts of events, or metadata of commits, that could not be used and were left out.",
     ),
     Metric(
         "thorn_clamped_total",
