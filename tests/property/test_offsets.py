@@ -129,6 +129,7 @@ def test_damaged_metadata_is_ignored(texts: tuple[str, str]) -> None:
 @example(span=2**32 - 1, count=2**32 - 1, body=b"")
 @example(span=8, count=0, body=b"\xff")
 @example(span=9, count=0, body=b"\xff\xff")
+@example(span=64, count=2, body=b"\xc0\x40")
 def test_a_right_checksum_alone_is_not_believed(span: int, count: int, body: bytes) -> None:
     """Only what this code itself would have written, for the same counts, is."""
     payload = (0).to_bytes(8) + span.to_bytes(4) + count.to_bytes(4) + body
