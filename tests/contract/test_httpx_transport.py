@@ -94,18 +94,6 @@ async def through(client: Client, proxy: Proxy, url: str, **options: Any) -> Out
         assert transport.open == 0
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 # --- pinning -----------------------------------------------------------------------------------
 
 
