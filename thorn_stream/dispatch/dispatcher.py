@@ -1,6 +1,7 @@
 """A Record in, Settlements out: consume, decode, match, deliver, settle; the Ledger commits."""
 
 from collections.abc import Callable
+from typing import Final
 
 from thorn_stream.core import handover, ids
 from thorn_stream.core.deliveries import (
@@ -8,6 +9,7 @@ from thorn_stream.core.deliveries import (
     Dead,
     Delivered,
     Delivery,
+    Kind,
     Outcome,
     Parked,
     Reason,
@@ -30,6 +32,8 @@ from thorn_stream.dispatch.settler import Settler
 from thorn_stream.ports import Transport
 
 __all__ = ["Dispatcher"]
+
+_DELIVERED: Final = Delivered()
 
 
 class Dispatcher:
@@ -110,14 +114,16 @@ class Dispatcher:
 
     def settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Classify what came back, and let go of the Delivery or hand it over."""
+        if outcome.kind is Kind.OK:  # nearly always: no policy, clock or dice is asked for it
+            self._observer.attempted(delivery, outcome, _DELIVERED)
+            self._observer.settled(_DELIVERED)
+            delivery.entry.release()
+            return
         now = self._clock.wall()
         policy = self.lanes.policy(delivery)
         decided = settlement(outcome, policy, delivery.attempts, now, self._dice(), self._tiers)
         self._observer.attempted(delivery, outcome, decided)
         self._observer.settled(decided)
-        if isinstance(decided, Delivered):
-            delivery.entry.release()
-            return
         delivery.error = outcome.error
         self._hand_over(delivery, decided, now)
 
