@@ -84,7 +84,9 @@ class Delivery:
     `attempts` counts the Attempts made so far; `first` is when the first was made (or it was first
     parked), unix milliseconds, None before that; `error` is the last one's, as in
     `Outcome.error`. `entry` is what it holds open in the Ledger. `definition` is the Subscriber's
-    own JSON, when it came with the event.
+    own JSON, when it came with the event. `again`: it comes from a tier, or was parked. `put_back`
+    is there when it stands somewhere already: it takes what cannot be tried now, with the cause
+    (as in `Parked`), in place of a record that would be written.
     """
 
     envelope: Envelope
@@ -96,6 +98,8 @@ class Delivery:
     error: str = ""
     queued_at: float = 0.0
     definition: str = ""
+    again: bool = False
+    put_back: "Callable[[Delivery, str], None] | None" = None
 
 
 @dataclass(slots=True, eq=False)

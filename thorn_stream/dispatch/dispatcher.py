@@ -92,8 +92,8 @@ class Dispatcher:
         """Offer it to its Subscriber's Lane; park what cannot be tried now."""
         if delivery.subscriber.state != "enabled":
             self.park(delivery, "paused")
-        elif not self.lanes.offer(delivery):
-            self.park(delivery, "lane")
+        elif cause := self.lanes.offer(delivery):
+            self.park(delivery, cause)
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """An Attempt has come back: classify it, settle the Delivery, give its place to the next.
@@ -128,7 +128,13 @@ class Dispatcher:
         self._hand_over(delivery, decided, now)
 
     def park(self, delivery: Delivery, cause: str) -> None:
-        """It cannot be tried now: it waits elsewhere, and its offset may be committed."""
+        """It cannot be tried now: it waits elsewhere, and its offset may be committed.
+
+        One that stands in a topic already stays there.
+        """
+        if delivery.put_back is not None:
+            delivery.put_back(delivery, cause)
+            return
         decided = Parked(cause)
         self._observer.settled(decided)
         self._hand_over(delivery, decided, self._clock.wall())
@@ -162,6 +168,7 @@ class Dispatcher:
                 first=held.first,
                 error=held.error,
                 definition=held.definition,
+                again=True,
             )
         )
 

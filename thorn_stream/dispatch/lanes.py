@@ -161,17 +161,17 @@ class Lanes:
         del self._lanes[name]
         self._passing.pop(name, None)
 
-    def offer(self, delivery: Delivery) -> bool:
-        """Send or queue it; False when it has to be parked."""
+    def offer(self, delivery: Delivery) -> str | None:
+        """Send or queue it; else the cause to park it by: `lane`, `circuit`, `rate`."""
         lane = self.lane(delivery)
         room = lane.has_room and self.in_flight < self._limits.max_connections
         if room and not lane.queue:
             self._send(lane, delivery)
-            return True
+            return None
         now = self._clock.monotonic()
         choice = choose(lane.depth, self._limits.lane_size, lane.head_waited(now), has_room=room)
         if choice is Choice.PARK:
-            return False
+            return "lane"
         if choice is Choice.HOLD:
             self._holding.add(lane)
         if lane.queue is None:
@@ -182,7 +182,20 @@ class Lanes:
         self._queue_up(lane)
         if room:  # there may be more of it than when the others were queued
             self._take_turns()
-        return True
+        return None
+
+    def may_drain(self, subscriber: Subscriber) -> int:
+        """How many parked deliveries of this Subscriber may be offered right now.
+
+        They have at most half of what its Lane may have in flight, so that new events keep theirs;
+        one when a probe of its open circuit is due.
+        """
+        if subscriber.state != "enabled":
+            return 0
+        lane = self._lanes.get(subscriber.id)
+        if lane is None:
+            return max(1, (subscriber.max_in_flight or self._limits.max_in_flight) // 2)
+        return max(0, max(1, lane.settings.max_in_flight // 2) - lane.in_flight - lane.depth)
 
     def is_full(self, name: str) -> bool:
         """Whether this Lane, by its Subscriber's id or definition, has no place in its queue."""
