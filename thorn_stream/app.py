@@ -44,6 +44,7 @@ from thorn_stream.dispatch.lanes import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
+from thorn_stream.ops.guarding import guard_for
 from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
@@ -78,25 +79,25 @@ class SystemClock:
 class Application:
     """One dispatcher: `start` it, let it run, `stop` it.
 
-    Raises `ConfigurationError` for settings that cannot be put to work together.
+    `resolver` looks up receivers' names; without one the system is asked. Raises
+    `ConfigurationError` for settings that cannot be put to work together.
     """
 
-    def __init__(self, loaded: Loaded, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, loaded: Loaded, log: FilteringBoundLogger, resolver: Resolver | None = None
+    ) -> None:
         self._log = log
         self.settings = settings = loaded.settings
         check_client(settings.librdkafka())
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
+        guard = guard_for(settings)
         self._subscribers = Reloading(
-            loaded, partial(refuse_what_is_not_there, settings), self.metrics, log
+            loaded, guard, partial(refuse_what_is_not_there, settings), self.metrics, log
         )
         self._logs = LogObserver(log, successes=settings.log.successes)
         self._observer = Observers(self.metrics, self._logs)
-        guard = Guard.from_names(
-            [[name, list(arguments)] for name, arguments in settings.recipient_validators],
-            [str(network) for network in settings.allowed_networks],
-        )
         self._connections = settings.max_connections or _connections_this_process_may_open()
-        self.transport = _transport(settings, guard, self._connections)
+        self.transport = _transport(settings, guard, resolver or Resolver(), self._connections)
         self.probes = Probes(reasons=self.reasons, metrics=self.metrics.render)
         self.worker: Worker | None = None
         self._sink: KafkaSink | None = None
@@ -286,13 +287,13 @@ class Application:
 
 
 def _transport(
-    settings: Settings, guard: Guard, connections: int
+    settings: Settings, guard: Guard, resolver: Resolver, connections: int
 ) -> "NativeTransport | HttpxTransport":
     """Our own, or httpx's: as the settings are, `http2` and `proxy` come with `httpx` alone."""
     if settings.transport == "native":
         return NativeTransport(
             guard,
-            Resolver(),
+            resolver,
             max_connections=connections,
             ca_file=settings.tls.ca_file,
             keep_response=settings.keep_response,
@@ -305,7 +306,7 @@ def _transport(
     proxy = None if settings.proxy is None else settings.proxy.get_secret_value()
     return HttpxTransport(
         guard,
-        Resolver(),
+        resolver,
         max_connections=connections,
         ca_file=settings.tls.ca_file,
         keep_response=settings.keep_response,

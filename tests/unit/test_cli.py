@@ -30,7 +30,7 @@ COMMAND = [sys.executable, "-m", "thorn_stream"]
 
 SUBSCRIBERS = """
 subscribers:
-  - {id: all, event: "*", url: "https://user:pass@all.example.com/hook?token=hunter2"}
+  - {id: all, event: "*", url: "https://all.example.com/hook?token=hunter2"}
   - {id: other, event: order.*, url: "https://other.example.com/"}
   - {id: mine, event: article.*, user: 42, url: "https://mine.example.com/"}
   - {id: some, event: article.*, filter: {data__n__gt: 5}, url: "https://some.example.com/"}
@@ -278,21 +278,145 @@ def test_check_refuses_what_run_would_refuse(said: Said, here: Path) -> None:
         ("https://a.example.com:99999/", "url: the port "),
     ],
 )
-def test_check_warns_of_a_url_that_is_never_called(
-    said: Said, here: Path, url: str, told: str | None
+@pytest.mark.parametrize("command", [("config", "check"), ("match", "b")])
+def test_a_url_that_is_never_called_is_refused_where_it_enters(
+    said: Said, here: Path, command: tuple[str, ...], url: str, told: str | None
 ) -> None:
-    """Every delivery there would be dead: better known before than found in the dead letters."""
+    """Every delivery there would be dead: the file, the line and the rule are named instead."""
     (here / "config/subscribers/a.yaml").write_text(
-        f"subscribers: [{{id: a, event: b, url: '{url}'}}]\n"
+        f"subscribers:\n- {{id: a, event: b, url: '{url}'}}\n"
     )
-    assert said("config", "check") == 0
-    assert said.out == "ok: no file, defaults, 1 subscriber\n"
     if told is None:
+        assert said(*command) == 0
         assert said.err == ""
+        return
+    status, line = said.fails(*command)
+    assert status == 2
+    refused = "config/subscribers/a.yaml:2: subscribers[0].url: is refused by "
+    assert line.startswith(refused + told)
+    assert "hunter2" not in line
+    assert ("allowed_networks" in line) == ("block_internal_ips" in told)
+
+
+def test_a_url_in_the_settings_is_refused_as_in_a_file(said: Said, here: Path) -> None:
+    """All of them at once, each with its id."""
+    one = "{id: %s, event: b, url: 'http://10.20.0.%d/'}"
+    (here / "t.yaml").write_text(f"subscribers: [{one % ('a', 1)}, {one % ('b', 2)}]\n")
+    assert said("config", "check", "--config", "t.yaml") == 2
+    first, second = said.err.splitlines()
+    assert "t.yaml: subscribers: a.url: is refused by block_internal_ips: 10.20.0.1 " in first
+    assert "t.yaml: subscribers: b.url: is refused by block_internal_ips: 10.20.0.2 " in second
+
+
+def test_an_inner_network_is_opened_on_purpose_and_nothing_beside_it(
+    said: Said, here: Path
+) -> None:
+    """`allowed_networks: [10.20.0.0/16]` lets through its addresses, whatever their spelling."""
+    urls = {
+        "http://10.20.255.255/": True,
+        "http://[::ffff:10.20.0.1]/": True,
+        "http://10.21.0.0/": False,
+        "http://10.19.255.255/": False,
+        "http://10.20.0.1:8080/": False,  # ports stay checked
+        "http://169.254.169.254/": False,
+    }
+    for url, passes in urls.items():
+        (here / "t.yaml").write_text(
+            f"allowed_networks: [10.20.0.0/16]\nsubscribers: [{{id: a, event: b, url: '{url}'}}]\n"
+        )
+        assert (said("config", "check", "--config", "t.yaml") == 0) == passes, url
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_check_lists_the_names_that_lead_inward_today(
+    said: Said, here: Path, as_json: bool
+) -> None:
+    """With --resolve: each name once, the rule that refuses it, and who has it; status 1."""
+    (here / "config/subscribers/a.yaml").write_text(
+        "subscribers:\n"
+        "- {id: a, event: b, url: 'http://localhost/x'}\n"
+        "- {id: b, event: b, url: 'https://LOCALHOST./y'}\n"
+        "- {id: c, event: b, url: 'https://8.8.8.8/'}\n"
+        "- {id: d, event: b, url: 'https://nobody.invalid/'}\n"
+    )
+    assert said("config", "check", "--resolve", *(["--json"] if as_json else [])) == 1
+    assert "nobody.invalid: " in said.err
+    if as_json:
+        names = json.loads(said.out)["names"]
+        assert names["looked_up"] == 2
+        (inward,) = names["inward"]
+        assert (inward["name"], inward["validator"]) == ("localhost", "block_internal_ips")
+        assert inward["subscribers"] == ["a", "b"]
+        assert inward["address"] in {"127.0.0.1", "::1"}
+        assert [one["name"] for one in names["unknown"]] == ["nobody.invalid"]
     else:
-        warning = f"thorn-stream: warning: subscriber a: its url is refused ({told}"
-        assert said.err.startswith(warning)
-        assert "hunter2" not in said.err
+        assert "inward: localhost is refused by block_internal_ips: " in said.out
+        assert "is loopback" in said.out
+        assert "(subscribers: a, b)" in said.out
+
+
+def test_check_says_when_no_name_leads_inward(said: Said, here: Path) -> None:
+    """Allowed on purpose is not inward; without names there is nothing to look up."""
+    (here / "t.yaml").write_text(
+        "allowed_networks: [127.0.0.0/8, '::1/128']\n"
+        "subscribers: [{id: a, event: b, url: 'http://localhost/'}]\n"
+    )
+    assert said("config", "check", "--resolve", "--config", "t.yaml") == 0
+    assert said.out.endswith("ok: 1 name looked up, none leads inward\n")
+    assert said("config", "check", "--resolve", "--json") == 0
+    names = json.loads(said.out)["names"]
+    assert names == {"looked_up": 0, "inward": [], "unknown": []}
+
+
+OWN_VALIDATORS = """
+def no_mondays(url):
+    return False if "monday" in url else None
+
+
+class Quiet:
+    def __call__(self, url):
+        return None
+
+
+def only(host):
+    return lambda url: None if host in url else False
+
+
+number = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("['!own_rules:no_mondays']", "is refused by no_mondays: refused"),
+        ("['!own_rules:Quiet']", None),
+        ("['!own_rules:only', [monday]]", None),
+        ("['!own_rules:only', [friday]]", "is refused by <lambda>: refused"),
+        ("['!own_rules:number']", "!own_rules:number is a int; it must be a function"),
+        ("['!own_rules:nothing']", "!own_rules:nothing cannot be loaded (AttributeError: "),
+        ("['!no_such:thing']", "!no_such:thing cannot be loaded (ModuleNotFoundError: "),
+        ("['!own_rules:only', [1, 2]]", "!own_rules:only cannot be loaded (TypeError: "),
+    ],
+)
+def test_a_validator_of_ones_own_is_named_in_the_settings(
+    said: Said, here: Path, monkeypatch: pytest.MonkeyPatch, rule: str, told: str | None
+) -> None:
+    """A function, a class, or with arguments what makes one; what cannot be used is named."""
+    (here / "own_rules.py").write_text(OWN_VALIDATORS)
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.delitem(sys.modules, "own_rules", raising=False)
+    (here / "t.yaml").write_text(
+        f"recipient_validators: [[block_internal_ips], {rule}]\n"
+        "subscribers: [{id: a, event: b, url: 'https://monday.example.com/'}]\n"
+    )
+    if told is None:
+        assert said("config", "check", "--config", "t.yaml") == 0
+        return
+    status, line = said.fails("config", "check", "--config", "t.yaml")
+    assert status == 2
+    assert told in line
+    assert told.startswith("is refused") or line.startswith("recipient_validators[1]: ")
 
 
 def test_check_names_both_places_of_an_id(said: Said, here: Path) -> None:
@@ -576,7 +700,7 @@ def test_a_taken_port_says_what_to_do(said: Said) -> None:
 def test_the_example_subscriber_signs_with_what_listen_knows(here: Path) -> None:
     """`signature ok` out of the box."""
     assert here.is_dir()
-    text = (ROOT / "config/subscribers/example.yaml").read_text()
+    text = (ROOT / "config/dev.yaml").read_text()
     assert f"hmac_secret: {DEVELOPMENT_SECRET}\n" in text
 
 

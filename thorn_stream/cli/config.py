@@ -1,10 +1,16 @@
 """`thorn-stream config check`, `show`, `schema`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thorn_stream.cli.common import ConfigOption, JsonOption, load, note, print_json, say, warn
+from thorn_stream.ops.text import printable
+
+if TYPE_CHECKING:
+    from thorn_stream.config import Loaded
+    from thorn_stream.core.directory import Directory
+    from thorn_stream.ops.names import Names
 
 __all__ = ["commands"]
 
@@ -20,31 +26,67 @@ def check(
             "--connect", help="Log in to Kafka as well, and name what it refuses; changes nothing."
         ),
     ] = False,
+    resolve: Annotated[
+        bool,
+        typer.Option(
+            "--resolve",
+            help="Look up the names of receivers as well, and list those that lead to refused "
+            "addresses today; status 1 when there are any. Calls nobody.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read settings and subscriber files; name every mistake with its place."""
     from thorn_stream.adapters.kafka import check_client
     from thorn_stream.app import refuse_what_is_not_there
-    from thorn_stream.ops.match import never_called, read_directory
+    from thorn_stream.ops.match import read_directory
 
     loaded = load(config)
     directory = read_directory(loaded)
     refuse_what_is_not_there(loaded.settings, directory)
     check_client(loaded.settings.librdkafka())
     warn(loaded)
-    for line in never_called(loaded.settings, directory):
-        note(f"warning: {line}")
-    source = loaded.path or "no file, defaults"
+    warnings: list[str] = []
+    source = str(loaded.path or "no file, defaults")
     count = len(directory)
-    checked = None
+    told: dict[str, Any] = {"settings": source, "subscribers": count}
+    lines = [f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}"]
     if connect:
         from thorn_stream.ops.connection import check as check_connection
 
         checked = check_connection(loaded.settings)
-    say(f"ok: {source}, {count} subscriber{'' if count == 1 else 's'}")
-    if checked is not None:
-        for line in checked.warnings:
-            note(f"warning: topic {line}")
-        say(f"ok: {checked.line}")
+        warnings += [f"topic {line}" for line in checked.warnings]
+        lines.append(f"ok: {checked.line}")
+        told["kafka"] = checked.line
+    inward = False
+    if resolve:
+        names = _names(loaded, directory)
+        inward = bool(names.inward)
+        told["names"] = names.fields()
+        warnings += [one.line for one in names.unknown]
+        lines += [f"inward: {one.line}" for one in names.inward]
+        lines += [] if inward else [f"ok: {_counted(names.looked_up)} looked up, none leads inward"]
+    for line in warnings:
+        note(f"warning: {printable(line)}")
+    if as_json:
+        print_json({**told, "warnings": [*loaded.warnings, *warnings]})
+    else:
+        for line in lines:
+            say(printable(line))
+    if inward:
+        raise typer.Exit(1)
+
+
+def _counted(names: int) -> str:
+    return f"{names} name{'' if names == 1 else 's'}"
+
+
+def _names(loaded: "Loaded", directory: "Directory") -> "Names":
+    from thorn_stream.adapters.resolver import Resolver
+    from thorn_stream.ops.guarding import guard_for
+    from thorn_stream.ops.names import look_up_names
+
+    return look_up_names(directory, guard_for(loaded.settings), Resolver())
 
 
 @commands.command(epilog="Example: thorn-stream config show --json")

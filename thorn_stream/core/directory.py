@@ -12,7 +12,7 @@ from thorn_stream.core.filters import Q, subscriber_filter
 from thorn_stream.core.pattern_index import PatternIndex
 from thorn_stream.core.subscribers import Subscriber
 
-__all__ = ["Directory", "from_map", "parse_subscribers", "sender_text"]
+__all__ = ["Directory", "Judge", "from_map", "parse_subscribers", "sender_text"]
 
 _NAMES_KEPT: Final = 10_000
 
@@ -131,6 +131,12 @@ def sender_text(sender: Any) -> str | None:
 # --- how they are written ----------------------------------------------------------------------
 
 ResolveSecret = Callable[[str], str]
+Judge = Callable[[str], str | None]
+"""Why a recipient's URL is refused, before any name is looked up; None when it is not."""
+
+
+def _passes(url: str) -> str | None:  # noqa: ARG001 -- nobody judges it here
+    return None
 
 
 def from_map(mapping: Mapping[str, Any]) -> list[Subscriber]:
@@ -141,22 +147,25 @@ def from_map(mapping: Mapping[str, Any]) -> list[Subscriber]:
     return _Reader("subscribers", str).read_all(mapping)
 
 
-def parse_subscribers(data: Any, place: str, resolve_secret: ResolveSecret) -> list[Subscriber]:
+def parse_subscribers(
+    data: Any, place: str, resolve_secret: ResolveSecret, judge: Judge = _passes
+) -> list[Subscriber]:
     """Subscribers from what a file held: `{"subscribers": [...]}`, or Thorn's map.
 
     `resolve_secret` turns `env:NAME` and `file:PATH` into the secret, returns any other text as
-    it is, and raises `ConfigurationError` when there is nothing to be found. Raises
-    `InvalidSubscriber` with every mistake, one per line, each beginning with `place`.
+    it is, and raises `ConfigurationError` when there is nothing to be found. `judge` refuses URLs.
+    Raises `InvalidSubscriber` with every mistake, one per line, each beginning with `place`.
     """
-    return _Reader(place, resolve_secret).read_all(data)
+    return _Reader(place, resolve_secret, judge).read_all(data)
 
 
 class _Reader:
     """Reads on after a mistake, so that all of them are named at once."""
 
-    def __init__(self, place: str, resolve_secret: ResolveSecret) -> None:
+    def __init__(self, place: str, resolve_secret: ResolveSecret, judge: Judge = _passes) -> None:
         self._place = place
         self._resolve = resolve_secret
+        self._judge = judge
         self._mistakes: list[str] = []
         self._seen: dict[str, str] = {}
 
@@ -218,6 +227,9 @@ class _Reader:
         except ValidationError as invalid:
             for error in invalid.errors(include_input=False, include_url=False):
                 self._mistake(where + _path(error["loc"]), _reason(error))
+            return None
+        if refused := self._judge(subscriber.url):
+            self._mistake(f"{where}.url", refused)
             return None
         other = self._seen.setdefault(subscriber.id, where)
         if other != where:

@@ -14,7 +14,7 @@ from thorn_stream.core.signing import Digest, secret_key, verify
 __all__ = ["DEVELOPMENT_SECRET", "Call", "Receiver", "describe", "signature"]
 
 DEVELOPMENT_SECRET: Final = "whsec_dGhvcm4tc3RyZWFtLWRldmVsb3BtZW50LW9ubHk="  # noqa: S105
-"""Known to everybody: what config/subscribers/example.yaml signs with, for first steps only."""
+"""Known to everybody: what config/dev.yaml signs with, for first steps only."""
 
 _LARGEST: Final = 64 << 20
 _DIGESTS: Final[dict[int, Digest]] = {28: "sha1", 44: "sha256", 88: "sha512"}

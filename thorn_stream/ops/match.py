@@ -3,41 +3,27 @@
 from typing import Any
 
 from thorn_stream.adapters.files import FileSubscribers
-from thorn_stream.config import Loaded, Settings
-from thorn_stream.core.directory import Directory, parse_subscribers
+from thorn_stream.config import Loaded
+from thorn_stream.core.directory import Directory
 from thorn_stream.core.envelope import Envelope, decode
 from thorn_stream.core.errors import UsageError
 from thorn_stream.core.records import Record
-from thorn_stream.core.urls import Refusal
-from thorn_stream.core.validators import Guard
+from thorn_stream.ops.guarding import guard_for, inline, parser
 
-__all__ = ["match", "never_called", "read_directory", "table"]
+__all__ = ["match", "read_directory", "table"]
 
 
 def read_directory(loaded: Loaded) -> Directory:
     """Everybody who may be called: from the settings, and from files.
 
-    Raises ConfigurationError with a line for each mistake.
+    Raises ConfigurationError with a line for each mistake, URLs that the validators refuse
+    included.
     """
     settings = loaded.settings
-    files = FileSubscribers(settings.subscriber_files, loaded.secrets, parse_subscribers)
+    guard = guard_for(settings)
+    files = FileSubscribers(settings.subscriber_files, loaded.secrets, parser(guard))
     place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
-    return Directory([(place, settings.subscribers), *files.sources()])
-
-
-def never_called(settings: Settings, directory: Directory) -> list[str]:
-    """A line for each subscriber whose URL the validators refuse, before any name is looked up."""
-    guard = Guard.from_names(
-        [[name, list(arguments)] for name, arguments in settings.recipient_validators],
-        [str(network) for network in settings.allowed_networks],
-    )
-    judged = ((one, guard.url(one.url)) for one in directory)
-    return [
-        f"subscriber {one.id}: its url is refused ({said.rule}: {said.reason}); "
-        "each of its deliveries would be a dead letter, `blocked`"
-        for one, said in judged
-        if isinstance(said, Refusal)
-    ]
+    return Directory([(place, inline(guard, place, settings.subscribers)), *files.sources()])
 
 
 def match(directory: Directory, value: bytes) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from structlog.typing import FilteringBoundLogger
 from thorn_stream.adapters.files import FileSubscribers, KeptFiles, Reload, Watcher
 from thorn_stream.adapters.metrics import Metrics
 from thorn_stream.config import Loaded
-from thorn_stream.core.directory import Directory, parse_subscribers
+from thorn_stream.core.directory import Directory
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.validators import Guard
+from thorn_stream.ops.guarding import inline, parser
 
 __all__ = ["Reloading"]
 
@@ -19,13 +21,15 @@ _MOST_MISTAKES: Final = 20
 class Reloading:
     """The subscribers of the settings and of files; each reload is counted and told in a line.
 
-    `check` refuses a Directory by raising ConfigurationError. Raises ConfigurationError with a
+    `guard` judges every URL where it enters; `check` refuses a Directory by raising
+    ConfigurationError. Raises ConfigurationError with a
     line for each mistake that stands there at the start.
     """
 
     def __init__(
         self,
         loaded: Loaded,
+        guard: Guard,
         check: Callable[[Directory], None],
         metrics: Metrics,
         log: FilteringBoundLogger,
@@ -33,12 +37,14 @@ class Reloading:
         settings = loaded.settings
         place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
 
+        own = inline(guard, place, settings.subscribers)
+
         def build(files: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
-            directory = Directory([(place, settings.subscribers), *files])
+            directory = Directory([(place, own), *files])
             check(directory)
             return directory
 
-        files = FileSubscribers(settings.subscriber_files, loaded.secrets, parse_subscribers)
+        files = FileSubscribers(settings.subscriber_files, loaded.secrets, parser(guard))
         kept = KeptFiles(files, loaded.secrets, build)
         self.directory = kept.load()
         self._watcher = Watcher(kept, settings.subscriber_files)
