@@ -173,6 +173,12 @@ class Transport(Protocol):
         own validators, kept connections included: what it refuses ends as `blocked`.
         """
 
+    def abort(self, which: Callable[[Attempt], bool]) -> None:
+        """End requests under way that `which` picks, at once, as `connect`, and their connections.
+
+        `ended` may be called from inside.
+        """
+
     async def stop(self) -> None:
         """Close every connection; requests under way end as `connect`."""
 

@@ -370,6 +370,11 @@ class MemoryTransport:
                 task.cancel()
             asyncio.get_running_loop().call_soon(attempt.ended, attempt, outcome)
 
+    def abort(self, which: Callable[[Attempt], bool]) -> None:
+        for attempt in tuple(self.waiting):
+            if which(attempt):
+                self.end(attempt, Outcome(Kind.CONNECT, detail="aborted"))
+
     async def stop(self) -> None:
         for attempt in tuple(self.waiting):
             self.end(attempt, Outcome(Kind.CONNECT, detail="stopped"))

@@ -148,9 +148,9 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._settle(Kind.TIMEOUT, "body" if self._status else "")
 
-    def stopped(self) -> None:
-        """End the exchange: the transport stops."""
-        self._settle(Kind.CONNECT, "stopped")
+    def ended_by_us(self, why: str) -> None:
+        """End the exchange, whose answer nobody waits for any more."""
+        self._settle(Kind.CONNECT, why)
 
     def abort(self) -> None:
         if self._transport is not None:

@@ -267,6 +267,9 @@ class Stream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         exchange = CURRENT.get(None)
         if exchange is not None and exchange.stream is not self:
+            if exchange.deadline <= time.monotonic():
+                # the process stood still: what would be sent may be somebody else's turn by now
+                raise TimeoutError
             exchange.stream = self
             exchange.mark = self._mark = self.received
             exchange.reused = self.received > 0

@@ -120,6 +120,12 @@ class HttpxTransport:
         self._tasks.add(exchange.task)
         exchange.task.add_done_callback(self._tasks.discard)
 
+    def abort(self, which: Callable[[Attempt], bool]) -> None:
+        """End those that `which` picks as `connect`, `aborted`; their connections are closed."""
+        for exchange in list(self._under_way):
+            if which(exchange.attempt):
+                self._cut(exchange, Kind.CONNECT, "aborted")
+
     async def stop(self) -> None:
         """Close every connection; requests under way end as `connect`, `stopped`."""
         self._stopped = True

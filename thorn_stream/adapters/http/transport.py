@@ -7,6 +7,7 @@ is under way, ends what is overdue. A request without a connection is a `Waiting
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
@@ -110,11 +111,20 @@ class NativeTransport:
             connection.abort()
         self._wait(Waiting(attempt, target, now, now + attempt.timeout))
 
+    def abort(self, which: Callable[[Attempt], bool]) -> None:
+        """End those that `which` picks as `connect`, `aborted`; their connections are closed."""
+        for connection in list(self._busy):
+            if connection.attempt is not None and which(connection.attempt):
+                connection.ended_by_us("aborted")
+        for waiting in list(self._waiting):
+            if which(waiting.attempt):
+                self._end(waiting, Kind.CONNECT, "aborted")
+
     async def stop(self) -> None:
         """Close every connection; requests under way end as `connect`, `stopped`."""
         self._stopped = True
         for connection in list(self._busy):
-            connection.stopped()
+            connection.ended_by_us("stopped")
         for connection in list(self._idle):
             self.drop(connection)
         for waiting in list(self._waiting):
@@ -264,6 +274,11 @@ class NativeTransport:
             return
         if waiting.ended:  # by the sweep, in the very moment the connection was made
             connection.abort()
+            return
+        if waiting.deadline <= _monotonic():
+            # the process stood still: what would be sent now may be somebody else's turn by now
+            connection.abort()
+            self._end(waiting, Kind.TIMEOUT, waiting.phase)
             return
         self._begin(connection, waiting)
 
