@@ -78,15 +78,16 @@ def choose(queued: int, lane_size: int, head_waited: float, *, has_room: bool) -
     return Choice.HOLD if head_waited <= HOLD_FOR else Choice.PARK
 
 
-def should_pause(depth: int, incomplete: int, held: int, limits: Limits) -> bool:
+def should_pause(depth: int, incomplete: int, held: int, limits: Limits, noted: int = 0) -> bool:
     """A partition is read no further when its window, look-ahead or commit metadata is full.
 
-    `depth` counts the offsets from the committable one on, `incomplete` those that are not done.
+    `depth` counts the offsets from the committable one on, `incomplete` those that are not done,
+    `noted` the characters that a note takes from the metadata.
     """
     return (
         depth >= limits.window
         or held >= limits.lookahead
-        or offsets.is_longer(METADATA_FULL, incomplete, depth)
+        or offsets.is_longer(METADATA_FULL - noted, incomplete, depth)
     )
 
 
@@ -95,12 +96,12 @@ def is_crowded(depth: int, incomplete: int, window: int) -> bool:
     return depth * 4 >= window * 3 or offsets.is_longer(METADATA_FULL * 3 // 4, incomplete, depth)
 
 
-def should_resume(depth: int, incomplete: int, held: int, limits: Limits) -> bool:
+def should_resume(depth: int, incomplete: int, held: int, limits: Limits, noted: int = 0) -> bool:
     """Half of all is free again; between this and `should_pause` nothing changes."""
     return (
         depth <= limits.window // 2
         and held <= limits.lookahead // 2
-        and not offsets.is_longer(METADATA_FULL // 2, incomplete, depth)
+        and not offsets.is_longer((METADATA_FULL - noted) // 2, incomplete, depth)
     )
 
 

@@ -8,7 +8,7 @@ which nobody asks any more: the epoch is the object itself.
 from collections import deque
 from dataclasses import dataclass, field
 
-from thorn_stream.core import offsets
+from thorn_stream.core import notes, offsets
 from thorn_stream.core.flow import Hold
 from thorn_stream.core.records import Partition, Position
 
@@ -53,8 +53,9 @@ class Ledger:
 
     `base` is the committed offset the assignment began at, `window` how many offsets above the
     committable one may be received before reading is to stop. `tally` is shared by all Ledgers of
-    one Source. `known` is what the commit at `base` told of the offsets above it. `busy` counts
-    requests and hand-overs under way, `held` what waits to be due,
+    one Source. `known` is what the commit at `base` told of the offsets above it, `note` what else
+    it told: it is written again with each commit until it is replaced, and `noted` is the one that
+    Kafka has. `busy` counts requests and hand-overs under way, `held` what waits to be due,
     `held_bytes` the memory of that.
     """
 
@@ -73,6 +74,8 @@ class Ledger:
         "held",
         "held_bytes",
         "next",
+        "note",
+        "noted",
         "partition",
         "tally",
         "window",
@@ -85,8 +88,10 @@ class Ledger:
         window: int,
         tally: Tally,
         known: offsets.Known | None = None,
+        note: str = "",
     ) -> None:
         self.partition = partition
+        self.note = self.noted = note
         self.window = window
         self.tally = tally
         self.next = base
@@ -103,7 +108,7 @@ class Ledger:
         self._known = known.end if known else base
         self._ahead = deque(known.incomplete if known else ())
         self._told = self.done_above  # at the last accepted commit
-        self._sent = (Position(base), self._told)
+        self._sent = (Position(base), self._told, note)
 
     def enter(self, offset: int, size: int) -> Entry | None:
         """Take in a received offset; None for one that was received, or settled, before.
@@ -154,10 +159,14 @@ class Ledger:
             self._settled += 1
 
     def is_news(self, least: int = 1) -> bool:
-        """Whether Kafka has yet to learn something: the offset, or `least` more done above it."""
+        """Whether Kafka has yet to learn something.
+
+        The offset, another note, or `least` more offsets that are done above it.
+        """
         if self.closed:
             return False
-        return self.committable != self.committed or self.done_above - self._told >= least
+        moved = self.committable != self.committed or self.note != self.noted
+        return moved or self.done_above - self._told >= least
 
     def to_commit(
         self, *, force: bool = False, least: int = 1, limit: int = offsets.LIMIT
@@ -169,8 +178,9 @@ class Ledger:
         if self.closed or not (force or self.is_news(least)):
             return None
         done = self.done_above
-        position = Position(self.committable, self._metadata(limit) if done else "")
-        self._sent = (position, done)
+        text = self._metadata(notes.left_for_offsets(self.note, limit)) if done else ""
+        position = Position(self.committable, notes.joined(text, self.note, limit))
+        self._sent = (position, done, self.note)
         return position
 
     def _metadata(self, limit: int) -> str:
@@ -184,9 +194,10 @@ class Ledger:
     def answered(self, position: Position) -> None:
         """Kafka has accepted this commit; an older answer that comes late is no news."""
         self.committed = max(self.committed, position.offset)
-        sent, told = self._sent
+        sent, told, note = self._sent
         if position == sent:
             self._told = told
+            self.noted = note
 
     def drain(self) -> None:
         """The partition is about to go: nothing new is begun for it, what is under way may end."""

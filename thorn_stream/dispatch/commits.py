@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from thorn_stream.core import offsets
+from thorn_stream.core import notes, offsets
 from thorn_stream.core.ledger import Ledger, Tally
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.dispatch.context import Context
@@ -116,7 +116,7 @@ class Commits:
         return refused
 
     def _without_metadata(self, asked: Mapping[Partition, tuple[Ledger, Position]]) -> None:
-        """Commit the bare offsets at once, and keep to shorter metadata from now on.
+        """Commit offsets with their note at most at once, and keep to shorter metadata from now on.
 
         A broker may allow less than Kafka does by default. The error is shown for each partition
         of the commit, though only some were refused: the longest of them was.
@@ -124,7 +124,7 @@ class Commits:
         self._observer.ignored("metadata")
         longest = max(len(position.metadata) for _, position in asked.values())
         self._longest = min(self._longest, longest * 3 // 4)
-        bare = {p: (ledger, Position(at.offset)) for p, (ledger, at) in asked.items()}
+        bare = {p: (ledger, Position(at.offset, _note(at))) for p, (ledger, at) in asked.items()}
         self._asked |= bare
         self._commit({partition: position for partition, (_, position) in bare.items()})
 
@@ -151,3 +151,9 @@ class Commits:
         if self._unanswered_since is None:
             return 0.0
         return self._clock.monotonic() - self._unanswered_since
+
+
+def _note(at: Position) -> str:
+    """The note alone, of metadata that was too large; nothing when it was no more than that."""
+    text, note = notes.split(at.metadata)
+    return notes.joined("", note) if text else ""

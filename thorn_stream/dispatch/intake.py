@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Final
 
-from thorn_stream.core import offsets
+from thorn_stream.core import notes, offsets
 from thorn_stream.core.flow import (
     STALL,
     Hold,
@@ -53,7 +53,10 @@ class Intake:
 
     `take(record, entry)` begins a Record's work and returns how many Deliveries that was.
     `hold_back` says that nothing more should be taken just now, `forgot` that partitions are gone;
-    `look` is called before anything is begun: whoever it is looks for a stall.
+    `look` is called before anything is begun: whoever it is looks for a stall. `assigned` is told
+    of each new Ledger before anything enters it: its `note` is what the last commit told.
+    `under_way(ledger, left)` says whether more than the Ledger knows is to end before a partition
+    is given away, `left` seconds before it is in any case.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Intake:
         self.hold_back: Callable[[], bool] = lambda: False
         self.forgot: Callable[[], None] = lambda: None
         self.look: Callable[[], None] = lambda: None
+        self.assigned: Callable[[Ledger], None] = lambda _: None
+        self.under_way: Callable[[Ledger, float], bool] = lambda _, __: False
         self._source = source
         self._take = take
         self._context = context
@@ -163,7 +168,9 @@ class Intake:
     def _pause_what_is_full(self) -> None:
         """Looked at once for each slice: what a slice is too much, the spare room is for."""
         for ledger in self._entered:
-            full = should_pause(ledger.depth, ledger.open, ledger.held, self._limits)
+            full = should_pause(
+                ledger.depth, ledger.open, ledger.held, self._limits, len(ledger.note)
+            )
             if full or self._takes_too_much(ledger):
                 self._pause(ledger.partition)
         self._entered.clear()
@@ -183,12 +190,15 @@ class Intake:
         self._drop_from_backlog(positions)
         for partition, position in positions.items():
             self._forget(self.ledgers.get(partition))
-            known = offsets.decode(position.metadata, position.offset)
+            text, note = notes.split(position.metadata)
+            known = offsets.decode(text, position.offset)
             if known is None:
                 self._observer.ignored("metadata")
-            self.ledgers[partition] = Ledger(
-                partition, position.offset, self._limits.window, self._tally, known
+                note = ""
+            self.ledgers[partition] = ledger = Ledger(
+                partition, position.offset, self._limits.window, self._tally, known, note
             )
+            self.assigned(ledger)
         if not self.taking:
             self._paused.update(positions)
             self._source.pause(list(positions))
@@ -208,7 +218,7 @@ class Intake:
         now = self._context.clock.monotonic()
         waiting = []
         for event, ours, deadline in self._revoking:
-            if any(ledger.busy and not ledger.closed for ledger in ours) and now < deadline:
+            if now < deadline and any(self._is_busy(ledger, deadline - now) for ledger in ours):
                 waiting.append((event, ours, deadline))
                 continue
             last = {ledger.partition: at for ledger in ours if (at := self._commits.last(ledger))}
@@ -218,6 +228,9 @@ class Intake:
             self.forgot()
             self._observer.unassigned(self.group, event.partitions, lost=False)
         self._revoking = waiting
+
+    def _is_busy(self, ledger: Ledger, left: float) -> bool:
+        return not ledger.closed and (ledger.busy > 0 or self.under_way(ledger, left))
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
@@ -266,7 +279,9 @@ class Intake:
             p
             for p in self._paused
             if not (ledger := self.ledgers[p]).draining
-            and should_resume(ledger.depth, ledger.open, ledger.held, self._limits)
+            and should_resume(
+                ledger.depth, ledger.open, ledger.held, self._limits, len(ledger.note)
+            )
             and not self._takes_too_much(ledger, 2)
         ]
         if free:
