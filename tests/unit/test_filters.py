@@ -142,3 +142,69 @@ def test_now_operators_look_at_the_version_before() -> None:
 def test_a_q_shows_what_it_asks() -> None:
     """For a log line or a failed assertion."""
     assert "state" in repr(~(Q(state__eq=1) | Q(price__gt=2)))
+
+
+@pytest.mark.parametrize(
+    ("condition", "wanted", "before", "now", "holds"),
+    [
+        ("state__now_ne", "DRAFT", "DRAFT", "PUBLISHED", True),
+        ("state__now_ne", "DRAFT", "PENDING", "PUBLISHED", False),
+        ("price__now_gt", 20, 10, 22, True),
+        ("price__now_gt", 20, 42, 22, False),
+        ("price__now_gte", 22, 22, 22, False),
+        ("price__now_gte", 22, 21, 22, True),
+        ("price__now_lt", 40, 42, 22, True),
+        ("price__now_lte", 22, 12, 22, False),
+        ("owner__now_is", None, 30, None, True),
+        ("owner__now_is", None, None, None, False),
+        ("owner__now_is_not", None, None, 30, True),
+        ("text__now_contains", "brown", "a red fox", "a brown fox", True),
+        ("text__now_contains", "brown", "a brown fox", "the brown fox", False),
+        ("text__now_startswith", "the", "a fox", "the fox", True),
+        ("text__now_endswith", "fox", "a fox", "the fox", False),
+        ("state__now_in", {"A", "B"}, "C", "B", True),
+        ("state__now_in", {"A", "B"}, "A", "B", False),
+        ("state__now_not_in", ["A"], "A", "B", True),
+        ("live__now_eq", True, 0, "yes", True),
+        ("live__now_eq", False, 1, "", True),
+    ],
+)
+def test_each_now_operator(condition: str, wanted: Any, before: Any, now: Any, holds: bool) -> None:
+    """It holds now and did not hold for the version before."""
+    field = condition.partition("__")[0]
+    previous = SimpleNamespace(**{field: before})
+    instance = SimpleNamespace(**{field: now}, _previous_version=previous)
+    assert Q(**{condition: wanted})(instance) is holds
+
+
+def test_a_path_goes_on_into_a_mapping() -> None:
+    """A JSON field of a model is a dictionary: its entries are reached like attributes."""
+    instance = SimpleNamespace(settings={"colour": "red", "deep": {"on": True}})
+    assert Q(settings__colour__eq="red")(instance)
+    assert Q(**{"settings.deep.on__is": True})(instance)
+    with pytest.raises(AttributeError, match="settings__size__gt: dict has no 'size'"):
+        Q(settings__size__gt=1)(instance)
+
+
+def test_errors_over_attributes_name_the_condition() -> None:
+    """Whoever wrote the filter has to find it."""
+    with pytest.raises(AttributeError, match="owner__name__eq: there is None before 'name'"):
+        Q(owner__name__eq="x")(SimpleNamespace(owner=None))
+    with pytest.raises(TypeError, match="price__gt: '>' not supported"):
+        Q(price__gt="x")(SimpleNamespace(price=1))
+    with pytest.raises(ValueError, match="int is no Q: combine"):
+        Q(1)  # type: ignore[arg-type]  # what somebody may do who has no type checker
+
+
+def test_q_objects_of_django_are_taken() -> None:
+    """A shop that filtered with Django's Q changes its imports and nothing else."""
+    from django.db.models import Q as DjangoQ  # noqa: PLC0415 - loaded where it is needed
+
+    either = Q(DjangoQ(user__name__eq="George") | DjangoQ(user__name__eq="Elaine"))
+    george, jerry = (SimpleNamespace(user=SimpleNamespace(name=n)) for n in ("George", "Jerry"))
+    assert either(george)
+    assert not either(jerry)
+    assert Q(~DjangoQ(user__name__eq="George"))(jerry)
+    assert (Q(user__name__is_not=None) & DjangoQ(user__name__eq="Jerry"))(jerry)
+    with pytest.raises(ValueError, match="user__name: ends with no operator"):
+        Q(DjangoQ(user__name="George"))

@@ -13,12 +13,15 @@ operators are Thorn's:
 
 Over mappings (events), what is missing counts as null, and values that cannot be compared (a text
 with a number) do not match: a filter says no, it never fails. Over attributes both raise, as
-Python does.
+Python does; a path may go on into a mapping there (`settings__colour__eq` of a JSON field).
+
+Django's own Q objects are taken where one of ours is, as long as each of their conditions has an
+operator of this list.
 """
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 __all__ = ["OPERATORS", "Condition", "Q", "subscriber_filter"]
 
@@ -66,16 +69,47 @@ class Condition(NamedTuple):
     transition: bool = False
 
     def holds_for(self, instance: object) -> bool:
-        """Over attributes; before: those of `instance._previous_version`, None without one."""
-        holds = OPERATORS[self.operator]
-        if not holds(_attribute(instance, self.path), self.wanted):
+        """Over attributes; before: those of `instance._previous_version`, None without one.
+
+        Raises `AttributeError` for a path that leads nowhere, `TypeError` for what cannot be
+        compared; both name the condition.
+        """
+        if not self._holds(instance):
             return False
         if not self.transition:
             return True
         previous = getattr(instance, "_previous_version", None)
         if previous is None:
             return True
-        return not holds(_attribute(previous, self.path), self.wanted)
+        return not self._holds(previous)
+
+    def _holds(self, instance: object) -> bool:
+        try:
+            return bool(OPERATORS[self.operator](self._found(instance), self.wanted))
+        except TypeError as error:
+            raise TypeError(f"{self}: {error}") from None
+
+    def _found(self, instance: object) -> Any:
+        found: Any = instance
+        for step in self.path:
+            if isinstance(found, Mapping) and step in found:
+                found = found[step]
+                continue
+            try:
+                found = getattr(found, step)
+            except AttributeError as error:
+                if found is not instance and found is None:
+                    why = f"there is None before {step!r}"
+                else:
+                    why = f"{type(found).__name__} has no {step!r}"
+                raise AttributeError(
+                    f"{self}: {why}; write the path as it is read from the instance"
+                ) from error
+        return found
+
+    def __str__(self) -> str:
+        now = _NOW if self.transition else ""
+        return f"{'__'.join(self.path)}__{now}{self.operator}"
 
     def holds_in(self, mapping: Mapping[str, Any]) -> bool:
         """Over entries; never raises."""
@@ -85,19 +119,27 @@ class Condition(NamedTuple):
             return False
 
 
+class _Tree(Protocol):
+    """What Django's Q objects have in common with each other."""
+
+    children: Sequence[Any]
+    connector: str
+    negated: bool
+
+
 class Q:
     """Conditions that must all hold; combined with `&`, `|`, `~`.
 
-    Takes further Qs, and conditions as keywords. Called with an object it tells whether it
-    matches; `matches` does the same for a mapping. Raises `ValueError` for a condition without
-    an operator: `Q(last_name="jerry")` has to be `Q(last_name__eq="jerry")`.
+    Takes further Qs (Django's, too), and conditions as keywords. Called with an object it tells
+    whether it matches; `matches` does the same for a mapping. Raises `ValueError` for a condition
+    without an operator: `Q(last_name="jerry")` has to be `Q(last_name__eq="jerry")`.
     """
 
     __slots__ = ("_any", "_negated", "_parts")
 
-    def __init__(self, *parts: "Q", **conditions: Any) -> None:
+    def __init__(self, *parts: "Q | _Tree", **conditions: Any) -> None:
         made = (_condition(key, wanted) for key, wanted in conditions.items())
-        self._parts: tuple[Q | Condition, ...] = (*parts, *made)
+        self._parts: tuple[Q | Condition, ...] = (*map(Q._of, parts), *made)
         self._any = False
         self._negated = False
 
@@ -113,10 +155,10 @@ class Q:
             for part in self._parts
         )
 
-    def __and__(self, other: "Q") -> "Q":
+    def __and__(self, other: "Q | _Tree") -> "Q":
         return Q(self, other)
 
-    def __or__(self, other: "Q") -> "Q":
+    def __or__(self, other: "Q | _Tree") -> "Q":
         either = Q(self, other)
         either._any = True
         return either
@@ -125,6 +167,22 @@ class Q:
         opposite = Q(self)
         opposite._negated = True
         return opposite
+
+    @classmethod
+    def _of(cls, part: "Q | _Tree") -> "Q":
+        """Ours as it is, Django's made into one; ValueError for anything else."""
+        if isinstance(part, Q):
+            return part
+        try:
+            children, either, negated = part.children, part.connector == "OR", part.negated
+        except AttributeError:
+            raise ValueError(
+                f"{type(part).__name__} is no Q: combine Q(...) objects, or give conditions as "
+                "keywords, as in state__eq='PUBLISHED'"
+            ) from None
+        made = cls(*(cls(**dict([one])) if isinstance(one, tuple) else one for one in children))
+        made._any, made._negated = either, bool(negated)
+        return made
 
     def __repr__(self) -> str:
         joined = (" | " if self._any else " & ").join(map(repr, self._parts))
@@ -171,12 +229,6 @@ def _condition(key: str, wanted: Any) -> Condition:
     elif (known == "eq" and wanted is False) or (known == "ne" and wanted is True):
         known = "not"
     return Condition(steps, known, wanted, transition)
-
-
-def _attribute(instance: object, path: tuple[str, ...]) -> Any:
-    for step in path:
-        instance = getattr(instance, step)
-    return instance
 
 
 def _entry(mapping: Mapping[str, Any], path: tuple[str, ...]) -> Any:
