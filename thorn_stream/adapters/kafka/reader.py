@@ -22,7 +22,7 @@ from thorn_stream.adapters.kafka.handover import Credit, Outbox
 from thorn_stream.adapters.kafka.intake import Intake, partition_of
 from thorn_stream.adapters.kafka.positions import Positions, Topics, places
 from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
-from thorn_stream.adapters.kafka.trouble import Troubles, wording
+from thorn_stream.adapters.kafka.trouble import Troubles, forbidden, wording
 from thorn_stream.adapters.kafka.watch import Watch
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
@@ -36,6 +36,7 @@ _CHORE: Final = 1.0  # seconds between tries of what Kafka has not answered yet
 _PROBE: Final = 0.5  # seconds for the question whether a broker is there again
 _REBUILD: Final = 1.0  # seconds before a Consumer that broke for good is replaced, then doubled
 _REBUILD_MAX: Final = 300.0
+_REBUILD_FORBIDDEN: Final = 10.0  # the most when it lacks a permission
 _ENDS: Final = 2.0  # seconds between looks at how far the partitions reach
 
 _log: Final = logging.getLogger(__name__)
@@ -154,9 +155,16 @@ class Reader:
         elif error.code() == codes.MAX_POLL_EXCEEDED:
             _log.error("group %s: %s", self.group, error.str())
         else:
+            self._watch.doubt()
             self._troubles.message(error, topic, self.group)
             if codes.is_fatal(error):
-                self._broken_since = time.monotonic()
+                self._broke(error)
+
+    def _broke(self, error: KafkaError) -> None:
+        """The Consumer is of no use any more; how long the next may be waited for."""
+        self._broken_since = time.monotonic()
+        if forbidden(error):
+            self._patience = min(self._patience, _REBUILD_FORBIDDEN)
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -237,6 +245,8 @@ class Reader:
             _log.warning("group %s: no last positions within %s s", self.group, _ANSWER)
             return
         if ours := {p: at for p, at in last.items() if p in gone}:
+            # Not tried again if it is refused: from here on they may be the next owner's, whose
+            # commits would be overwritten. Kafka takes it for as long as we have not joined again.
             self._commit(ours)
 
     @_never_raises
@@ -259,6 +269,8 @@ class Reader:
             self._watch.look_at_ends(self._consumer, following)
         if following and self._is_due("topics", self._settings.topic_check):
             self._assignment.begin_anew(self._watch.made_anew(following))
+            if self._troubles and self._watch.readable:
+                self._troubles.works(self._watch.readable)
 
     def _is_due(self, chore: str, every: float) -> bool:
         now = time.monotonic()
@@ -294,7 +306,7 @@ class Reader:
         _log.error("reading for group %s failed: %s", self.group, wording(error))
         if codes.is_fatal(error):
             self._troubles.message(error, None, self.group)
-            self._broken_since = time.monotonic()
+            self._broke(error)
         else:
             self._begin_again()
 
