@@ -28,7 +28,7 @@ def test_abort_ends_what_it_picks_and_closes_the_connection(make: Callable[[], A
     async def run(receiver: Receiver) -> None:
         client = Client(make())
         silent = client.start(receiver.url("/silent"), timeout=60)
-        while not receiver.count("/silent"):
+        while not receiver.count("/silent"):  # noqa: ASYNC110 -- another thread counts
             await asyncio.sleep(0.01)
         waiting = client.start(receiver.url("/status/503"), timeout=60)
         other = client.start(receiver.url("/ok"), timeout=60)
@@ -56,7 +56,7 @@ def test_a_connection_made_after_the_deadline_sends_nothing(make: Callable[[], A
         client = Client(make())
         late = client.start(receiver.url("/ok"), timeout=0.2)
         await asyncio.sleep(0)
-        time.sleep(0.5)  # the loop stands still: that is what this is about
+        time.sleep(0.5)  # noqa: ASYNC251 -- that the loop stands still is what this is about
         async with asyncio.timeout(30):
             assert (await late).kind is Kind.TIMEOUT
             assert (await client.start(receiver.url("/no-content"), timeout=60)).status == 204

@@ -309,3 +309,20 @@ def test_names_are_remembered_up_to_a_limit() -> None:
 def test_a_sender_is_compared_as_text(sender: Any, text: str | None) -> None:
     """Texts and numbers; nothing else is a user's key."""
     assert sender_text(sender) == text
+
+
+def test_an_ordered_subscriber_is_left_to_its_own_read() -> None:
+    """The main path does not match it; its read asks for it alone, in whatever state it is."""
+    base = {"event": "order.*", "url": "https://a.example/"}
+    plain = Subscriber.model_validate({"id": "plain", **base})
+    ordered = Subscriber.model_validate(
+        {"id": "ordered", "ordering": "key", "user": "7", "state": "paused", **base}
+    )
+    directory = Directory([("test", [plain, ordered])])
+    paid = event(b'{"event": "order.paid", "sender": 7}')
+    assert list(directory.recipients(paid)) == [plain]
+    assert directory.wants(ordered, paid)
+    assert not directory.wants(plain, paid)
+    assert directory.ordered == {"ordered": ordered}
+    assert not directory.wants(ordered, event(b'{"event": "order.paid", "sender": 8}'))
+    assert [one.id for one, why in directory.explain(paid) if why is None] == ["plain", "ordered"]

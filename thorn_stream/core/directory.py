@@ -18,10 +18,14 @@ _NAMES_KEPT: Final = 10_000
 
 
 class _Matched(NamedTuple):
-    """Who wants events of a name; `narrowed` when some of them ask for more than the name."""
+    """Who wants events of a name; `narrowed` when some of them ask for more than the name.
+
+    `ordered` are the ids of those that are served by a read of their own.
+    """
 
     subscribers: tuple[Subscriber, ...]
     narrowed: bool
+    ordered: frozenset[str] = frozenset()
 
 
 class Directory:
@@ -33,6 +37,7 @@ class Directory:
 
     def __init__(self, sources: Sequence[tuple[str, Sequence[Subscriber]]] = ()) -> None:
         self._by_id: dict[str, Subscriber] = {}
+        self._ordered: dict[str, Subscriber] = {}
         self._sources: dict[str, str] = {}
         self._filters: dict[str, Q] = {}
         self._index: PatternIndex[Subscriber] = PatternIndex()
@@ -52,6 +57,8 @@ class Directory:
             where = f"twice in {source}" if known == source else f"in {known} and in {source}"
             return f"subscriber {subscriber.id!r} stands {where}: rename or remove one"
         self._by_id[subscriber.id] = subscriber
+        if subscriber.ordering == "key":
+            self._ordered[subscriber.id] = subscriber
         if subscriber.filter:
             self._filters[subscriber.id] = subscriber_filter(subscriber.filter)
         for pattern in subscriber.event:
@@ -75,15 +82,25 @@ class Directory:
         return self._sources.get(subscriber_id)
 
     def lookup(self, event_name: str) -> tuple[Subscriber, ...]:
-        """Those with a pattern that matches, disabled ones left out."""
+        """Those with a pattern that matches, disabled and ordered ones left out."""
         return self._matched(event_name).subscribers
 
     def recipients(self, envelope: Envelope) -> Sequence[Subscriber]:
-        """Who is to be called for this event (paused ones too: theirs wait)."""
-        matched, narrowed = self._cache.get(envelope.event) or self._matched(envelope.event)
+        """Who is to be called for this event (paused ones too: theirs wait), but ordered ones."""
+        matched, narrowed, _ = self._cache.get(envelope.event) or self._matched(envelope.event)
         if not narrowed:
             return matched
         return [one for one in matched if self._refusal(one, envelope) is None]
+
+    def wants(self, subscriber: Subscriber, envelope: Envelope) -> bool:
+        """Whether this ordered Subscriber, in whatever state, is to be called for this event."""
+        matched = self._cache.get(envelope.event) or self._matched(envelope.event)
+        return subscriber.id in matched.ordered and self._refusal(subscriber, envelope) is None
+
+    @property
+    def ordered(self) -> dict[str, Subscriber]:
+        """Those with `ordering: key`, by id."""
+        return self._ordered
 
     def explain(self, envelope: Envelope) -> list[tuple[Subscriber, str | None]]:
         """Every subscriber, with why it is not called: pattern, disabled, user, filter; or None."""
@@ -103,9 +120,12 @@ class Directory:
         matched = self._cache.get(event_name)
         if matched is None:
             found = self._index.lookup(event_name)
-            live = tuple([one for one in found if one.state != "disabled"])
+            ordered = frozenset([one.id for one in found if one.ordering == "key"])
+            live = tuple(
+                [one for one in found if one.state != "disabled" and one.id not in ordered]
+            )
             narrowed = any(one.user is not None or one.filter for one in live)
-            matched = _Matched(live, narrowed)
+            matched = _Matched(live, narrowed, ordered)
             if len(self._cache) >= _NAMES_KEPT:
                 del self._cache[next(iter(self._cache))]
             self._cache[event_name] = matched

@@ -66,7 +66,8 @@ class RetryPolicy:
     """How often, and after what waits (seconds), a Delivery is tried again.
 
     `schedule` replaces delay, backoff and number. `jitter` is the share of a delay that may be
-    taken away; what a receiver asked for with Retry-After is never shortened.
+    taken away; what a receiver asked for with Retry-After is never shortened. `endless`: with all
+    retries used up it is tried on, after the last wait.
     """
 
     retry: bool = True
@@ -78,6 +79,7 @@ class RetryPolicy:
     jitter: float = 0.1
     retry_after_max: float = 7200.0
     dead_on: frozenset[int] = frozenset()
+    endless: bool = False
 
     @property
     def retries(self) -> int:
@@ -88,7 +90,9 @@ class RetryPolicy:
 
     def wait(self, retry: int) -> float:
         """Seconds before the retry of this number, counted from 1, before jitter."""
-        if self.schedule is not None:
+        if self.endless:
+            retry = max(1, min(retry, self.retries))
+        if self.schedule:
             return self.schedule[retry - 1]
         try:
             delay = self.delay * self.backoff ** (retry - 1)
@@ -114,6 +118,7 @@ def policy_for(subscriber: Subscriber, defaults: RetryPolicy, retries_at_most: i
         backoff=own(subscriber.retry_backoff, defaults.backoff),
         schedule=None if schedule is None else schedule[:retries_at_most],
         dead_on=defaults.dead_on | subscriber.dead_on,
+        endless=subscriber.ordering == "key" and subscriber.on_exhausted == "block",
     )
 
 
@@ -164,7 +169,7 @@ def settlement(
     """What follows from the Attempt of this number.
 
     Never due earlier than the schedule less its jitter, nor than Retry-After; ends after
-    `policy.retries` + 1 Attempts.
+    `policy.retries` + 1 Attempts, unless the policy is `endless`.
     """
     status = outcome.status
     if outcome.kind is Kind.OK:
@@ -175,7 +180,7 @@ def settlement(
         return Dead(Reason.GONE)
     if outcome.kind is Kind.STATUS and status in policy.dead_on:
         return Dead(Reason.REJECTED)
-    if attempt > policy.retries:
+    if attempt > policy.retries and not policy.endless:
         return Dead(Reason.EXHAUSTED)
     return _retry(outcome, policy, attempt, now, dice, tiers)
 
