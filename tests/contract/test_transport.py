@@ -55,6 +55,7 @@ class Client:
         keep_alive: bool = True,
         tls: Tls | None = None,
         own: Guard | None = None,
+        body: bytes = BODY,
         ended: Callable[[], None] = lambda: None,
     ) -> asyncio.Future[Outcome]:
         subscriber = Subscriber(id="billing", event=("*",), url=url, tls=tls)
@@ -69,7 +70,7 @@ class Client:
             ended()
 
         target = self.transport.target(subscriber)
-        attempt = Attempt(delivery, target, HEADERS, BODY, timeout, keep_alive, settle, own)
+        attempt = Attempt(delivery, target, HEADERS, body, timeout, keep_alive, settle, own)
         self.transport.send(attempt)
         assert not future.done(), "`ended` was called from inside `send`"
         return future
