@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from thorn_stream.core.envelope import Envelope
 from thorn_stream.core.ledger import Entry
@@ -11,6 +11,7 @@ from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
 
 __all__ = [
+    "IN_PLACE",
     "Attempt",
     "Dead",
     "Delivered",
@@ -86,7 +87,8 @@ class Delivery:
     `Outcome.error`. `entry` is what it holds open in the Ledger. `definition` is the Subscriber's
     own JSON, when it came with the event. `again`: it comes from a tier, or was parked. `put_back`
     is there when it stands somewhere already: it takes what cannot be tried now, with the cause
-    (as in `Parked`), in place of a record that would be written.
+    (as in `Parked`), in place of a record that would be written. `follow`, where it is there, takes
+    what was decided after each Attempt: the Delivery is tried again where it stands.
     """
 
     envelope: Envelope
@@ -100,6 +102,7 @@ class Delivery:
     definition: str = ""
     again: bool = False
     put_back: "Callable[[Delivery, str], None] | None" = None
+    follow: "Callable[[Delivery, Settlement], None] | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +126,10 @@ class Attempt:
     guard: Guard | None = None
 
 
+IN_PLACE: Final = 0.0
+"""In place of a tier: an ordered Delivery waits where it stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     name = "delivered"
@@ -130,7 +137,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not before `due` (unix milliseconds), waited in the tier of `tier` seconds."""
+    """Not before `due` (unix milliseconds); `tier` is the wait of its tier, or `IN_PLACE`."""
 
     name = "retry"
     due: int

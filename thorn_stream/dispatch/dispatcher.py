@@ -5,6 +5,7 @@ from typing import Final
 
 from thorn_stream.core import handover, ids
 from thorn_stream.core.deliveries import (
+    IN_PLACE,
     Attempt,
     Dead,
     Delivered,
@@ -88,6 +89,20 @@ class Dispatcher:
         entry.release()
         return count
 
+    def wanted(self, record: Record, subscriber: Subscriber) -> Envelope | None:
+        """The event of a Record, if this ordered Subscriber wants it.
+
+        What else is to be done with the Record, and told of it, is the main path's.
+        """
+        envelope = decode(record)
+        if not isinstance(envelope, Envelope) or self._too_old(record):
+            return None
+        if not self.directory.wants(subscriber, envelope):
+            return None
+        if envelope.own is not None:
+            envelope.own = read_overrides(record.headers, self._rules)
+        return envelope
+
     def deliver(self, delivery: Delivery) -> None:
         """Offer it to its Subscriber's Lane; park what cannot be tried now."""
         if delivery.subscriber.state != "enabled":
@@ -117,15 +132,23 @@ class Dispatcher:
         if outcome.kind is Kind.OK:  # nearly always: no policy, clock or dice is asked for it
             self._observer.attempted(delivery, outcome, _DELIVERED)
             self._observer.settled(_DELIVERED)
-            delivery.entry.release()
+            if delivery.follow is None:
+                delivery.entry.release()
+            else:
+                delivery.follow(delivery, _DELIVERED)
             return
         now = self._clock.wall()
         policy = self.lanes.policy(delivery)
         decided = settlement(outcome, policy, delivery.attempts, now, self._dice(), self._tiers)
+        if delivery.follow is not None and isinstance(decided, Retry):
+            decided = Retry(decided.due, IN_PLACE)
         self._observer.attempted(delivery, outcome, decided)
         self._observer.settled(decided)
         delivery.error = outcome.error
-        self._hand_over(delivery, decided, now)
+        if delivery.follow is not None:
+            delivery.follow(delivery, decided)
+        else:
+            self._hand_over(delivery, decided, now)
 
     def park(self, delivery: Delivery, cause: str) -> None:
         """It cannot be tried now: it waits elsewhere, and its offset may be committed.

@@ -69,6 +69,7 @@ class _HandOver:
     entry: Entry
     acknowledged: Callable[[], None]
     instead: Callable[[], "_Stub"]
+    then: Callable[[], None] = lambda: None
     failures: int = field(default=0)
     bare: bool = field(default=False)
 
@@ -100,7 +101,14 @@ class Settler:
         remaining = (held.due - self._clock.wall()) / 1000
         self._carry_on(held, self._tiers.covering(remaining), entry, "retry")
 
-    def dead(self, held: Held, settlement: Dead, entry: Entry) -> None:
+    def dead(
+        self,
+        held: Held,
+        settlement: Dead,
+        entry: Entry,
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Into the dead-letter topic; `then` is called when Kafka has it."""
         reason = settlement.reason
         self._begin(
             _HandOver(
@@ -112,6 +120,7 @@ class Settler:
                 entry=entry,
                 acknowledged=lambda: self._observer.dead(reason),
                 instead=lambda: _too_large(held),
+                then=then,
             )
         )
 
@@ -184,6 +193,7 @@ class Settler:
         self._forget(it)
         it.entry.release()
         it.acknowledged()
+        it.then()
 
     def _forget(self, it: _HandOver) -> None:
         """Written, or of a partition that has gone: its next owner repeats what was not."""

@@ -27,6 +27,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from thorn_stream.adapters.metrics.table import METRICS, Metric
 from thorn_stream.core.deliveries import (
+    IN_PLACE,
     Delivered,
     Delivery,
     Kind,
@@ -262,5 +263,7 @@ def _labels(key: Key) -> tuple[str, ...]:
 
 @lru_cache(maxsize=100)
 def _tier(wait: float) -> str:
-    """As it stands in the name of the tier's topic: `5s`, `0.5s`."""
+    """As it stands in the name of the tier's topic: `5s`, `0.5s`; `none` of one tried in place."""
+    if wait == IN_PLACE:
+        return "none"
     return f"{wait:.3f}".rstrip("0").rstrip(".") + "s"

@@ -76,7 +76,7 @@ METRICS: Final = (
         "thorn_retries_total",
         "counter",
         ("tier",),
-        "Failed attempts handed to a retry tier, by its wait.",
+        "Failed attempts tried again, by the wait of their tier (none: ordered, in place).",
     ),
     Metric(
         "thorn_parked_total",
