@@ -13,16 +13,20 @@ from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.core.subscribers import Subscriber
 
 __all__ = [
+    "Ask",
     "Assigned",
     "Clock",
     "Committed",
     "Lost",
     "LostRecords",
     "Observer",
+    "PlacedSink",
     "Records",
+    "Replay",
     "Revoked",
     "SendFailed",
     "Sink",
+    "Slice",
     "Source",
     "SourceEvent",
     "SubscriberSource",
@@ -152,6 +156,67 @@ class Sink(Protocol):
 
     async def stop(self, grace: float) -> int:
         """Wait for what is under way; returns how many records were not acknowledged."""
+
+
+class PlacedSink(Protocol):
+    """Writes records to a partition that the caller chooses."""
+
+    def send_to(
+        self,
+        partition: Partition,
+        record: tuple[bytes | None, bytes | None, Headers],
+        done: Callable[[Any, SendFailed | None], None],
+        token: Any,
+    ) -> None:
+        """As `Sink.send`; a value of None deletes the key of a compacted topic."""
+
+
+# --- reading again, outside of any group ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One slice of a partition: records from `begin` up to `end`, or to what there is now (None).
+
+    `wanted` maps keys to the first offset wanted of each, None stands for every record. It ends
+    after `records` of them, or `size` bytes.
+    """
+
+    partition: Partition
+    begin: int
+    end: int | None = None
+    wanted: Mapping[bytes | None, int] | None = None
+    records: int = 1000
+    size: int = 4_194_304
+
+
+@dataclass(slots=True)
+class Slice:
+    """What was read for an `Ask`: all that is wanted from its `begin` up to `next` is in `records`.
+
+    `low` is the first offset that Kafka still has, `high` the one after the last. With an `error`
+    nothing was read.
+    """
+
+    records: Sequence[Record] = ()
+    next: int = 0
+    low: int = 0
+    high: int = 0
+    error: str | None = None
+
+
+class Replay(Protocol):
+    """Reads any partition from any offset, without a group and without commits."""
+
+    def read(self, ask: Ask, done: Callable[[Ask, Slice], None]) -> None:
+        """Read one slice. `done` is called later, on the loop, exactly once.
+
+        A slice takes a second at most, when Kafka answers. One after another, in the order asked.
+        Never blocks and never raises.
+        """
+
+    async def stop(self, grace: float) -> bool:
+        """Let go of Kafka; True when that was done within `grace` seconds."""
 
 
 # --- calling receivers -------------------------------------------------------------------------

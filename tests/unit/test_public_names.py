@@ -25,6 +25,7 @@ DOORS = {
         "Answer",
         "Call",
         "MemoryClock",
+        "MemoryReplay",
         "MemorySink",
         "MemorySource",
         "MemorySubscribers",

@@ -17,6 +17,7 @@ from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.urls import Refusal
 from thorn_stream.ports import (
+    Ask,
     Assigned,
     Clock,
     Committed,
@@ -24,6 +25,7 @@ from thorn_stream.ports import (
     Records,
     Revoked,
     SendFailed,
+    Slice,
     SourceEvent,
     Trouble,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "Answer",
     "Call",
     "MemoryClock",
+    "MemoryReplay",
     "MemorySink",
     "MemorySource",
     "MemorySubscribers",
@@ -304,6 +307,16 @@ class MemorySink:
         else:
             asyncio.get_running_loop().call_soon(answer)
 
+    def send_to(
+        self,
+        partition: Partition,
+        record: tuple[bytes | None, bytes | None, Headers],
+        done: Callable[[Any, SendFailed | None], None],
+        token: Any,
+    ) -> None:
+        """All is kept in the one partition there is, in the order of writing."""
+        self.send(partition.topic, record, done, token)
+
     async def stop(self, grace: float) -> int:
         try:
             await asyncio.wait_for(self._idle.wait(), grace)
@@ -325,6 +338,61 @@ class MemorySink:
         if self._into is not None:
             self._into([log[-1]])
         return None
+
+
+class MemoryReplay:
+    """Reads again what `logs` returns of a topic: Records of rising offsets, as in a `MemorySink`.
+
+    `asked` keeps every Ask. While `hold`, no slice is answered until `release`; while `refuse` has
+    a text, each ends with it. `low` is the first offset that a partition still has.
+    """
+
+    def __init__(self, logs: Callable[[str], Sequence[Record]]) -> None:
+        self.asked: list[Ask] = []
+        self.low: dict[Partition, int] = {}
+        self.hold = False
+        self.refuse: str | None = None
+        self._logs = logs
+        self._held: list[tuple[Ask, Callable[[Ask, Slice], None]]] = []
+
+    def read(self, ask: Ask, done: Callable[[Ask, Slice], None]) -> None:
+        self.asked.append(ask)
+        self._held.append((ask, done))
+        if not self.hold:
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    def release(self) -> None:
+        """Answer what `hold` has kept back, and hold no more."""
+        self.hold = False
+        for _ in self._held:
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    async def stop(self, grace: float) -> bool:
+        del grace  # nothing here takes time
+        return True
+
+    def _answer(self) -> None:
+        if self._held and not self.hold:
+            ask, done = self._held.pop(0)
+            done(ask, self._slice(ask))
+
+    def _slice(self, ask: Ask) -> Slice:
+        if self.refuse is not None:
+            return Slice(error=self.refuse)
+        low = self.low.get(ask.partition, 0)
+        log = [each for each in self._logs(ask.partition.topic) if each.offset >= low]
+        high = log[-1].offset + 1 if log else low
+        end = high if ask.end is None else min(ask.end, high)
+        found = Slice([], max(ask.begin, low), low, high)
+        records: list[Record] = []
+        for record in log:
+            if not found.next <= record.offset < end or len(records) >= ask.records:
+                continue
+            found.next = record.offset + 1
+            if ask.wanted is None or record.offset >= ask.wanted.get(record.key, end):
+                records.append(record)
+        found.records = records
+        return found
 
 
 Answer: TypeAlias = (

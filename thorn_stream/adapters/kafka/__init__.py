@@ -10,14 +10,17 @@ from thorn_stream.adapters.kafka.admin import (
     topic_configs,
 )
 from thorn_stream.adapters.kafka.browse import browse, record_at
-from thorn_stream.adapters.kafka.settings import SourceSettings, check_client
+from thorn_stream.adapters.kafka.drain import KafkaReplay, ReplaySettings
+from thorn_stream.adapters.kafka.settings import SourceSettings, check_client, session
 from thorn_stream.adapters.kafka.sink import KafkaSink, SinkSettings
 from thorn_stream.adapters.kafka.source import KafkaSource
 
 __all__ = [
     "Cluster",
+    "KafkaReplay",
     "KafkaSink",
     "KafkaSource",
+    "ReplaySettings",
     "SinkSettings",
     "SourceSettings",
     "TopicSpec",
@@ -28,6 +31,7 @@ __all__ = [
     "describe",
     "group_access",
     "record_at",
+    "session",
     "topic_access",
     "topic_configs",
 ]

@@ -22,12 +22,14 @@ from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.settings import make, producer_settings
 from thorn_stream.adapters.kafka.trouble import wording
 from thorn_stream.core.clocks import skew
-from thorn_stream.core.records import Headers
+from thorn_stream.core.records import Headers, Partition
 from thorn_stream.ports import SendFailed
 
 __all__ = ["KafkaSink", "SinkSettings"]
 
 _POLL: Final = 0.1
+_ANY: Final = -1
+"""librdkafka chooses the partition by the key."""
 _ASK_TIME: Final = 1.0  # seconds between looks at Kafka's clock
 
 _log: Final = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class _Sending(NamedTuple):
     headers: Headers
     done: Callable[[Any, SendFailed | None], None]
     token: Any
+    partition: int = _ANY
 
 
 class _KafkaTime:
@@ -116,6 +119,7 @@ class _Line:
             sending.topic,
             value=sending.value,
             key=sending.key,
+            partition=sending.partition,
             headers=cast("list[tuple[str, str | bytes | None]]", sending.headers),
             on_delivery=report,
         )
@@ -187,9 +191,21 @@ class KafkaSink:
         done: Callable[[Any, SendFailed | None], None],
         token: Any,
     ) -> None:
+        self._send(_Sending(topic, *record, done, token))
+
+    def send_to(
+        self,
+        partition: Partition,
+        record: tuple[bytes | None, bytes | None, Headers],
+        done: Callable[[Any, SendFailed | None], None],
+        token: Any,
+    ) -> None:
+        """To a partition that the caller chooses (`ports.PlacedSink`)."""
+        self._send(_Sending(partition.topic, *record, done, token, partition.number))
+
+    def _send(self, sending: _Sending) -> None:
         self._waiting += 1
         self._idle.clear()
-        sending = _Sending(topic, *record, done, token)
         if self._overflow or not self._produced(self._main(), sending):
             self._overflow.append(sending)
 

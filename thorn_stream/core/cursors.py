@@ -1,0 +1,184 @@
+"""Cursors: where a receiver's parked deliveries begin, as records of a compacted topic.
+
+One per partition of the parked topic, receiver, and epoch of the partition's owner. Its key is
+text, `partition/epoch/subscriber`; its value JSON, or nothing when all has been delivered.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from thorn_stream.core import offsets
+
+__all__ = [
+    "Cursor",
+    "CursorKey",
+    "Found",
+    "epoch_in",
+    "found",
+    "known_at",
+    "note_of",
+    "read",
+    "written",
+]
+
+_EPOCH: Final = "epoch="
+_LARGEST: Final = 2**63 - 1
+
+
+class CursorKey(NamedTuple):
+    """`partition` is that of the parked topic; `subscriber` the key of its records there."""
+
+    partition: int
+    epoch: int
+    subscriber: str
+
+    def encoded(self) -> bytes:
+        return f"{self.partition}/{self.epoch}/{self.subscriber}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What is left to deliver to one receiver of one partition.
+
+    `next` is the lowest offset that is not done, `done` tells which above it are (as commit
+    metadata does). `count` deliveries wait in the offsets below `through`; None where that is not
+    known. `oldest` (unix milliseconds) is when the first of them was parked. `error` is the last
+    one. `definition` is the receiver's own, when it came with an event; `unknown_since` (unix
+    milliseconds) when it was first looked up in vain.
+    """
+
+    next: int
+    done: str = ""
+    count: int | None = None
+    through: int = 0
+    oldest: int | None = None
+    error: str = ""
+    definition: str = ""
+    unknown_since: int | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """The cursors of one partition as its new owner finds them.
+
+    `live` are those that hold, `stale` the keys of all that was written under earlier epochs, to
+    be deleted when `live` stands anew under the owner's own: `epoch`.
+    """
+
+    epoch: int
+    live: dict[str, Cursor] = field(default_factory=dict)
+    stale: list[CursorKey] = field(default_factory=list)
+    garbled: int = 0
+
+
+def written(cursor: Cursor) -> bytes:
+    told: dict[str, Any] = {"next": cursor.next}
+    for name in ("done", "count", "oldest", "error", "definition", "unknown_since"):
+        value = getattr(cursor, name)
+        if value not in (None, ""):
+            told[name] = value
+    if cursor.count is not None:
+        told["through"] = cursor.through
+    return json.dumps(told, separators=(",", ":")).encode()
+
+
+def read(key: bytes | None, value: bytes | None) -> tuple[CursorKey, Cursor | None] | None:
+    """Read a record of the cursors topic; never raises: None for what is no such record.
+
+    A key without a cursor is one that was deleted.
+    """
+    try:
+        number, epoch, subscriber = (key or b"").decode().split("/", 2)
+        place = CursorKey(int(number), int(epoch), subscriber)
+        if place.partition < 0 or place.epoch < 0 or not subscriber:
+            return None
+        return place, None if value is None else _cursor(json.loads(value))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _cursor(told: Any) -> Cursor:
+    if not isinstance(told, dict):
+        raise TypeError("no JSON object")
+    count = _whole(told, "count")
+    start = _whole(told, "next")
+    if start is None:
+        raise ValueError("no offset")
+    return Cursor(
+        next=start,
+        done=_text(told, "done"),
+        count=count,
+        through=_whole(told, "through") or 0,
+        oldest=_whole(told, "oldest"),
+        error=_text(told, "error"),
+        definition=_text(told, "definition"),
+        unknown_since=_whole(told, "unknown_since"),
+    )
+
+
+def _whole(told: Mapping[str, Any], name: str) -> int | None:
+    value = told.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST:
+        raise ValueError(f"{name} is no whole number")
+    return value
+
+
+def _text(told: Mapping[str, Any], name: str) -> str:
+    value = told.get(name, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
+
+
+# --- epochs --------------------------------------------------------------------------------------
+# Each owner of a partition has a number of its own, above those of all before it. An owner whose
+# time is over cannot commit any more, but may still write: under its old number, which nobody reads
+# once the next one has committed that it wrote everything anew.
+
+
+def note_of(epoch: int) -> str:
+    """What the commit of a parked partition tells of its owner's epoch."""
+    return f"{_EPOCH}{epoch}"
+
+
+def epoch_in(note: str) -> int:
+    """The epoch told by a note; 0 for a note that tells none."""
+    text = note.removeprefix(_EPOCH)
+    known = note.startswith(_EPOCH) and text.isascii() and text.isdecimal() and len(text) < 19
+    return int(text) if known else 0
+
+
+def found(
+    records: Iterable[tuple[bytes | None, bytes | None]], partition: int, committed: int
+) -> Found:
+    """Work out which cursors hold, from all records of a cursors partition in their order.
+
+    `committed` is the epoch in the partition's committed note: its owner had written everything
+    that was live under it, so older ones count for nothing. Of younger ones the youngest does.
+    """
+    told: dict[CursorKey, Cursor | None] = {}
+    result = Found(committed + 1)
+    for key, value in records:
+        one = read(key, value)
+        if one is None:
+            result.garbled += 1
+        elif one[0].partition == partition:
+            told[one[0]] = one[1]
+    for place in sorted(told):
+        cursor = told[place]
+        result.epoch = max(result.epoch, place.epoch + 1)
+        if cursor is None:
+            continue
+        result.stale.append(place)
+        if place.epoch >= committed:
+            result.live[place.subscriber] = cursor
+    return result
+
+
+def known_at(cursor: Cursor) -> offsets.Known | None:
+    """The offsets from `next` on of which it is known whether they are done."""
+    return offsets.decode(cursor.done, cursor.next)
