@@ -11,15 +11,41 @@ from thorn_stream.adapters.kafka.handover import Credit
 from thorn_stream.adapters.kafka.settings import (
     SourceSettings,
     consumer_settings,
+    session,
     producer_settings,
     redacted,
 )
-from thorn_stream.adapters.kafka.trouble import Troubles, of_connection, of_message, wording
+from thorn_stream.adapters.kafka.trouble import (
+    Troubles,
+    forbidden,
+    of_connection,
+    of_message,
+    wording,
+)
 from thorn_stream.ports import Trouble
 
 
 def _error(code: int, text: str = "said so") -> KafkaError:
     return KafkaError(code, text)
+
+
+@pytest.mark.parametrize(
+    ("said", "about"),
+    [
+        ("Broker: Group authorization failed", "the consumer group g"),
+        ("Broker: Topic authorization failed", "to read a topic"),
+    ],
+)
+def test_a_permission_that_ends_a_consumer_is_named_as_one(said: str, about: str) -> None:
+    """The newer protocol makes a missing permission a fatal error: it still reads as one."""
+    error = _error(codes.FATAL, f"Fatal error: {said}: ConsumerGroupHeartbeat fatal error: {said}")
+    trouble = of_message(error, None, "g")
+    assert trouble.text is not None
+    assert about in trouble.text
+    assert "allow READ" in trouble.text
+    assert trouble.fatal_at_start
+    assert forbidden(error)
+    assert not forbidden(_error(codes.FATAL, "Fatal error: anything else"))
 
 
 @pytest.mark.parametrize(
@@ -199,3 +225,19 @@ def test_one_line_of_librdkafka_per_facility_and_half_minute(
             log.error("%s [%s] %s", "STORM", "client", "down")
             log.warning("%s [%s] %s", "CONFWARN", "client", "is a producer property")
     assert [record.getMessage() for record in caplog.records] == ["STORM [client] down"]
+
+
+@pytest.mark.parametrize(
+    ("client", "more", "expected"),
+    [
+        ({}, {}, (10, 3)),
+        ({"session_timeout_ms": "6000", "heartbeat.interval.ms": 1000}, {}, (6, 1)),
+        ({}, {"embedded": True}, (3, 0.5)),
+        ({"session.timeout.ms": 6000}, {"protocol": "consumer"}, None),
+    ],
+)
+def test_the_session_is_known_where_we_set_it(
+    client: dict[str, Any], more: dict[str, Any], expected: tuple[float, float] | None
+) -> None:
+    """Ours or the user's, in seconds; with the newer protocol the broker has its own."""
+    assert session(SourceSettings(client, "g", ("t",), **more)) == expected

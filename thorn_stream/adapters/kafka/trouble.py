@@ -14,7 +14,7 @@ from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.settings import redacted
 from thorn_stream.ports import Trouble
 
-__all__ = ["Troubles", "of_connection", "of_message", "wording"]
+__all__ = ["Troubles", "forbidden", "of_connection", "of_message", "wording"]
 
 BROKER: Final = "broker"
 GROUP: Final = "group"
@@ -23,11 +23,22 @@ LOGIN: Final = "login"
 _ACL: Final = "`thorn-stream topics plan --acl` prints the rules"
 
 
+_GROUP_FORBIDDEN: Final = "Broker: Group authorization failed"
+_TOPIC_FORBIDDEN: Final = "Broker: Topic authorization failed"
+"""What a fatal error, as `group_protocol: consumer` makes one of these, still says of itself."""
+
+
+def forbidden(error: KafkaError) -> bool:
+    """Whether it is for a permission, which may be given at any time."""
+    said = error.str()
+    return error.code() in codes.FORBIDDEN or _GROUP_FORBIDDEN in said or _TOPIC_FORBIDDEN in said
+
+
 def of_message(error: KafkaError, topic: str | None, group: str) -> Trouble:
     """Turn an error that came in place of a record into a Trouble."""
     code = error.code()
     topic = topic or _topic_in(error.str())
-    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+    if code == KafkaError.GROUP_AUTHORIZATION_FAILED or _GROUP_FORBIDDEN in error.str():
         text = f"no permission for the consumer group {group}: allow READ on it; {_ACL}"
         return Trouble(GROUP, text, fatal_at_start=True)
     if code in codes.MISSING_TOPIC:
@@ -39,7 +50,7 @@ def of_message(error: KafkaError, topic: str | None, group: str) -> Trouble:
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED and topic:
         text = f"no permission to read the topic {topic}: allow READ and DESCRIBE on it; {_ACL}"
         return Trouble(f"topic:{topic}", text, fatal_at_start=True)
-    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED or _TOPIC_FORBIDDEN in error.str():
         text = f"no permission to read a topic ({error.str()}): allow READ and DESCRIBE; {_ACL}"
         return Trouble(GROUP, text, fatal_at_start=True)
     if code == codes.FATAL and "not supported" in error.str():

@@ -11,7 +11,10 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its stubs forget to say so
+    AclOperation,
+    AdminClient,
+)
 
 from thorn_stream.adapters.kafka.settings import SourceSettings, common, make
 from thorn_stream.core.records import Partition
@@ -19,13 +22,14 @@ from thorn_stream.core.records import Partition
 __all__ = ["Watch"]
 
 _PATIENCE: Final = 10.0  # seconds for an answer about topics; nobody waits for it
+_DOUBTS: Final = 2  # rounds of answers that are not believed after a trouble
 
 
 class Watch:
     """Part of the owner thread; none of it waits.
 
     `ends` maps partitions to the offset after their last record, and `ids` topics to what Kafka
-    knows them by, as last heard of.
+    knows them by, as last heard of. `readable` are topics that are there and may be read.
     """
 
     def __init__(self, settings: SourceSettings) -> None:
@@ -33,6 +37,8 @@ class Watch:
         self._settings = settings
         self._admin: AdminClient | None = None
         self.ids: dict[str, str] = {}
+        self.readable: set[str] = set()
+        self._doubts = 0
         self._asked: dict[str, Future[Any]] = {}
         self._unread_then: Mapping[Partition, int] = {}  # when it was asked
         self._unread: Mapping[Partition, int] = {}  # when the topics were last seen unchanged
@@ -49,6 +55,15 @@ class Watch:
         """How many records each partition holds that were not handed over."""
         return {p: max(0, self.ends.get(p, offset) - offset) for p, offset in following.items()}
 
+    def doubt(self) -> None:
+        """A topic is in trouble: what was asked before, or of a broker that is behind, is void.
+
+        The client tells of a trouble once, so one that is taken for over too early would never
+        be told again; and of a quiet topic nothing else shows that it is over.
+        """
+        self._doubts = _DOUBTS
+        self.readable = set()
+
     def made_anew(self, following: Mapping[Partition, int]) -> dict[Partition, int]:
         """Partitions whose topic is another than at an earlier look, and what was unread then.
 
@@ -58,19 +73,23 @@ class Watch:
         changed = self._changed()
         found = {p: self._unread.get(p, 0) for p in following if p.topic in changed}
         if not self._asked:
+            self._doubts = max(0, self._doubts - 1)
             self._unread = {} if changed else self._unread_then
             self._unread_then = self.unread(following)
             self._ask({p.topic for p in following})
         return found
 
     def _changed(self) -> set[str]:
-        changed = set()
+        changed, self.readable = set(), set()
         for topic, answer in list(self._asked.items()):
             if not answer.done():
                 continue
             del self._asked[topic]
             if answer.exception() is not None:
                 continue  # it is away just now, or may not be described: the consumer says so
+            may = answer.result().authorized_operations
+            if not self._doubts and (may is None or AclOperation.READ in may):
+                self.readable.add(topic)
             told = str(answer.result().topic_id)
             if self.ids.setdefault(topic, told) != told:
                 self.ids[topic] = told
@@ -84,5 +103,7 @@ class Watch:
             self._admin = make(AdminClient, common(self._settings.client))
         with contextlib.suppress(KafkaException):
             self._asked = self._admin.describe_topics(
-                TopicCollection(list(topics)), request_timeout=_PATIENCE
+                TopicCollection(list(topics)),
+                include_authorized_operations=True,
+                request_timeout=_PATIENCE,
             )
