@@ -20,6 +20,7 @@ from thorn_stream.adapters.kafka import (
     SourceSettings,
     check_client,
     describe,
+    session,
 )
 from thorn_stream.adapters.logs import LogObserver
 from thorn_stream.adapters.metrics import Metrics
@@ -31,7 +32,7 @@ from thorn_stream.core.clocks import SKEW_TOLD
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
 from thorn_stream.core.extra import EventSubscriber
-from thorn_stream.core.flow import Limits
+from thorn_stream.core.flow import STALL, Limits, patience
 from thorn_stream.core.overrides import EventRules
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
@@ -40,7 +41,7 @@ from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
-from thorn_stream.dispatch.lanes import LaneSettings
+from thorn_stream.dispatch.lane import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
@@ -173,8 +174,19 @@ class Application:
 
     def _wire(self, client: Mapping[str, str], cluster: Cluster, found: Found) -> Worker:
         settings = self.settings
+        main_settings = SourceSettings(
+            client,
+            group=settings.group,
+            topics=settings.topics,
+            exclude=never_input(settings),
+            start=settings.start,
+            protocol=settings.group_protocol,
+            embedded=cluster.embedded,
+            records=_RECORDS_AT_ONCE,
+            size=settings.memory_limit // 2,
+        )
         context = Context(
-            limits=_limits(settings, self._connections),
+            limits=_limits(settings, self._connections, session(main_settings)),
             tiers=Tiers(tuple(settings.retry_tiers)),
             clock=SystemClock(),
             observer=self._observer,
@@ -187,19 +199,7 @@ class Application:
         dispatcher = Dispatcher(
             self.directory, self.transport, settler, _lane_settings(settings), context
         )
-        main = KafkaSource(
-            SourceSettings(
-                client,
-                group=settings.group,
-                topics=settings.topics,
-                exclude=never_input(settings),
-                start=settings.start,
-                protocol=settings.group_protocol,
-                embedded=cluster.embedded,
-                records=_RECORDS_AT_ONCE,
-                size=settings.memory_limit // 2,
-            )
-        )
+        main = KafkaSource(main_settings)
         retry = KafkaSource(
             SourceSettings(
                 client,
@@ -314,7 +314,8 @@ def _transport(
     )
 
 
-def _limits(settings: Settings, connections: int) -> Limits:
+def _limits(settings: Settings, connections: int, membership: tuple[float, float] | None) -> Limits:
+    """`membership`: the group's session and heartbeat interval, where they are known."""
     return Limits(
         max_in_flight=settings.max_in_flight,
         max_connections=connections,
@@ -324,6 +325,7 @@ def _limits(settings: Settings, connections: int) -> Limits:
         lookahead=settings.retry_lookahead,
         memory=settings.memory_limit,
         commit_interval=settings.commit_interval,
+        commit_patience=STALL if membership is None else patience(*membership),
         unknown_grace=settings.unknown_subscriber_grace,
         max_event_age=settings.max_event_age,
     )

@@ -10,6 +10,7 @@ from thorn_stream.core.flow import (
     Limits,
     choose,
     is_crowded,
+    patience,
     should_pause,
     should_resume,
     stalled,
@@ -97,6 +98,23 @@ def test_a_stall_is_longer_than_its_limit() -> None:
     """Up to the limit is none, so that it is well below any session."""
     assert not stalled(STALL)
     assert stalled(STALL + 0.001)
+
+
+@pytest.mark.parametrize(
+    ("session", "heartbeat", "expected"),
+    [
+        (10, 3, 7),
+        (6, 1, 4.2),
+        (6, 3, 3),  # the last heartbeat that was taken may be 3 s older than the commit
+        (45, 3, 31.5),
+        (6, 5.9, 1.8),  # hopeless settings: still no hold for ever
+    ],
+)
+def test_a_commit_may_wait_for_an_answer_while_the_group_keeps_us(
+    session: float, heartbeat: float, expected: float
+) -> None:
+    """Not longer than the session less a heartbeat, and some of it to spare."""
+    assert patience(session, heartbeat) == pytest.approx(expected)
 
 
 def test_a_hold_ends_with_a_commit_that_was_sent_after_it_began() -> None:

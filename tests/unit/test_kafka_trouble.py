@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
@@ -11,9 +12,9 @@ from thorn_stream.adapters.kafka.handover import Credit
 from thorn_stream.adapters.kafka.settings import (
     SourceSettings,
     consumer_settings,
-    session,
     producer_settings,
     redacted,
+    session,
 )
 from thorn_stream.adapters.kafka.trouble import (
     Troubles,

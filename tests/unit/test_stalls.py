@@ -4,7 +4,7 @@ import asyncio
 
 from tests.support.dispatching import OK, ORDERS, Rig, World, status, subscriber
 from thorn_stream.core.deliveries import Attempt, Outcome
-from thorn_stream.core.flow import STALL
+from thorn_stream.core.flow import STALL, Limits
 from thorn_stream.core.records import Partition, Position
 
 TIERS = [Partition(f"thorn.retry.{wait}s", 0) for wait in (5, 15, 60)]
@@ -109,6 +109,49 @@ def test_a_commit_without_an_answer_is_a_stall_as_well() -> None:
         rig.main.answer_commits()
         await rig.until(lambda: rig.committed == 2)
         assert numbers(rig) == [0, 1]
+
+    world.live(life())
+
+
+def test_a_commit_may_wait_as_long_as_the_session_allows() -> None:
+    """Until then everything goes on: a classic group answers nobody while it waits for one."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), limits=Limits(commit_patience=7)).start()
+        rig.main.hold_commits = True
+        rig.publish()
+        await rig.idle(6.5)
+        rig.publish()
+        await rig.idle(0.1)
+        assert numbers(rig) == [0, 1]
+        assert said(rig) == []
+        await rig.idle(1)
+        rig.publish()
+        await rig.idle(1)
+        assert numbers(rig) == [0, 1]
+        assert said(rig) == [STALLED[0].replace("2 s", "7 s")]
+        rig.main.hold_commits = False
+        rig.main.answer_commits()
+        await rig.until(lambda: rig.committed == 3)
+        assert said(rig) == []
+
+    world.live(life())
+
+
+def test_a_loop_that_stands_still_is_a_stall_whatever_a_commit_may_wait() -> None:
+    """The whole process may have stood still with it, and its heartbeats."""
+    world = World()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a"), limits=Limits(commit_patience=7)).start()
+        await rig.idle(0.1)
+        rig.main.hold_commits = True
+        stand_still(rig)
+        rig.publish()
+        await rig.idle(1)
+        assert numbers(rig) == []
+        assert said(rig) == STALLED
 
     world.live(life())
 

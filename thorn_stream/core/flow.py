@@ -19,6 +19,7 @@ __all__ = [
     "Limits",
     "choose",
     "is_crowded",
+    "patience",
     "should_pause",
     "should_resume",
     "stalled",
@@ -39,8 +40,9 @@ LATE_FOR_LANE: Final = 1.0
 one within that on any receiver that keeps up; writing them to a tier would cost its whole wait."""
 
 STALL: Final = 2.0
-"""Seconds in which the loop did not turn, or a commit was not answered, after which the group may
-have given our partitions to others without our knowing. Below any usual session (6 s and more)."""
+"""Seconds in which the loop did not turn after which the group may have given our partitions to
+others without our knowing: the whole process may have stood still. Below any usual session (6 s and
+more). The same for a commit without an answer where nobody knows how long the session is."""
 
 
 class Choice(Enum):
@@ -65,6 +67,7 @@ class Limits:
     memory: int = 268_435_456
     commit_interval: float = 0.2
     commit_count: int = 1000
+    commit_patience: float = STALL  # see `patience`
     unknown_grace: float = 600.0
     max_event_age: float | None = None
 
@@ -114,9 +117,19 @@ def takes_too_much(held: int, total: int, budget: int, partitions: int) -> bool:
     return 2 * total > budget and 2 * partitions * held > budget
 
 
-def stalled(seconds: float) -> bool:
+def patience(session: float, heartbeat: float) -> float:
+    """How long a commit may stay unanswered before somebody else may own our partitions (seconds).
+
+    The group gives them away a `session` after the last heartbeat it took, and that may be one
+    interval older than the commit. No sooner than needed: while a classic group waits for a member
+    that died, it answers nobody's commits, though all the others are members as before.
+    """
+    return max(0.3 * session, min(0.7 * session, session - heartbeat))
+
+
+def stalled(seconds: float, limit: float = STALL) -> bool:
     """Whether somebody else may own our partitions after so long without a sign of life."""
-    return seconds > STALL
+    return seconds > limit
 
 
 class Hold:

@@ -43,7 +43,7 @@ _PAUSE: Final = 0.002
 """Seconds until intake that was held back looks again."""
 _REVOKE_WITHIN: Final = 1.8
 _HELD: Final = (
-    f"no sign of life between this process and Kafka for more than {STALL:.0f} s: "
+    "no sign of life between this process and Kafka for more than {:.3g} s: "
     "nothing new is delivered until Kafka takes a commit"
 )
 
@@ -326,12 +326,12 @@ class Intake:
     def hold(self) -> Hold:
         return self._tally.hold
 
-    def begin_hold(self) -> None:
+    def begin_hold(self, after: float = STALL) -> None:
         """After a stall: begin nothing new until a commit proves that the partitions are ours."""
         if self.ledgers and self.taking:
             self.hold.begin()
             if "stall" not in self.troubles:
-                self._trouble(Trouble("stall", _HELD))
+                self._trouble(Trouble("stall", _HELD.format(after)))
 
     def _end_hold(self) -> None:
         self.hold.end()
@@ -341,8 +341,9 @@ class Intake:
     # --- as time goes by -----------------------------------------------------------------------
 
     def tick(self) -> None:
-        if not self.hold.on and stalled(self.commit_unanswered):
-            self.begin_hold()
+        patience = self._limits.commit_patience
+        if not self.hold.on and stalled(self.commit_unanswered, patience):
+            self.begin_hold(patience)
         if self._revoking:
             self._answer_revocations()
         self._resume_what_has_room()

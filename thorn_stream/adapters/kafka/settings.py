@@ -23,6 +23,7 @@ __all__ = [
     "consumer_settings",
     "make",
     "producer_settings",
+    "session",
 ]
 
 _SECRETS: Final = frozenset(
@@ -121,6 +122,17 @@ def consumer_settings(settings: SourceSettings) -> dict[str, Any]:
             "isolation.level": "read_committed",
         }
     )
+
+
+def session(settings: SourceSettings) -> tuple[float, float] | None:
+    """How long a silent member is kept, and how often ours is heard of (seconds).
+
+    None with the newer group protocol: only the broker knows.
+    """
+    told = consumer_settings(settings)
+    if settings.protocol == "consumer":
+        return None
+    return float(told["session.timeout.ms"]) / 1000, float(told["heartbeat.interval.ms"]) / 1000
 
 
 def producer_settings(
