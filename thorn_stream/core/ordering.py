@@ -6,12 +6,13 @@ owns the partition next counts on instead of beginning anew.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from heapq import nlargest
 from typing import Final, Generic, NamedTuple, TypeVar
 
 __all__ = ["MOST_STUCK", "Chains", "Stuck", "note", "read_note"]
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 MOST_STUCK: Final = 64
@@ -21,20 +22,20 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _LONGEST: Final = 13  # digits of the largest 64-bit number
 
 
-class Chains(Generic[T]):
+class Chains(Generic[K, T]):
     """What waits, by key. An item is a head from when `add` or `done` has said so."""
 
     __slots__ = ("_behind",)
 
     def __init__(self) -> None:
         # most chains are a head alone: they have no queue
-        self._behind: dict[Hashable, deque[T] | None] = {}
+        self._behind: dict[K, deque[T] | None] = {}
 
     def __len__(self) -> int:
         """How many chains there are: as many as heads."""
         return len(self._behind)
 
-    def add(self, key: Hashable, item: T) -> bool:
+    def add(self, key: K, item: T) -> bool:
         """Put it at the end of its chain; True when it is the head."""
         if key not in self._behind:
             self._behind[key] = None
@@ -45,7 +46,7 @@ class Chains(Generic[T]):
         behind.append(item)
         return False
 
-    def done(self, key: Hashable) -> T | None:
+    def done(self, key: K) -> T | None:
         """The head is over; returns the one that is the head now, None when the chain has ended."""
         behind = self._behind[key]
         if not behind:
@@ -53,10 +54,10 @@ class Chains(Generic[T]):
             return None
         return behind.popleft()
 
-    def drop(self, which: Callable[[Hashable], bool]) -> Iterator[T]:
-        """Forget the chains whose keys `which` picks; gives all that stood behind their heads."""
+    def drop(self, which: Callable[[K], bool]) -> None:
+        """Forget the chains whose keys `which` picks."""
         for key in [key for key in self._behind if which(key)]:
-            yield from self._behind.pop(key) or ()
+            del self._behind[key]
 
 
 class Stuck(NamedTuple):
