@@ -12,7 +12,15 @@ from typing import Any, Final
 
 from pydantic import SecretStr, ValidationError
 
-from thorn_stream.adapters.files import Document, Secrets, dotted, located, read_document
+from thorn_stream.adapters.files import (
+    Document,
+    Secrets,
+    authorities_wrong,
+    dotted,
+    located,
+    read_document,
+    tls_wrong,
+)
 from thorn_stream.config.environment import read_environment, suggestion
 from thorn_stream.config.kafka import normal
 from thorn_stream.config.mistakes import is_secret_path, reason, unknown_key
@@ -171,8 +179,8 @@ class _Reading:
             settings = self._validated(left)
         assert settings is not None
         ca_file = settings.tls.ca_file
-        if ca_file is not None and not Path(ca_file).is_file():
-            self.mistake(("tls", "ca_file"), f"there is no file {ca_file}: make it, or change this")
+        if ca_file is not None and (wrong := authorities_wrong(ca_file)) is not None:
+            self.mistake(("tls", "ca_file"), wrong)
         for found in mistakes(settings):
             if not self.broken & {str(found.at[0]), *found.also}:
                 named = (found.at, *((name,) for name in found.also))
@@ -254,7 +262,8 @@ class _Reading:
         name = self.variables.get(("subscribers",))
         place = self.document.place if name is None else name
         try:
-            return tuple(parse_subscribers({"subscribers": given}, place, self.secrets))
+            data = {"subscribers": given}
+            return tuple(parse_subscribers(data, place, self.secrets, look_at_tls=tls_wrong))
         except ConfigurationError as error:
             self.broken.add("subscribers")
             told = str(error)

@@ -10,9 +10,9 @@ from thorn_stream.core.envelope import Envelope
 from thorn_stream.core.errors import ConfigurationError, InvalidSubscriber
 from thorn_stream.core.filters import Q, subscriber_filter
 from thorn_stream.core.pattern_index import PatternIndex
-from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.core.subscribers import Subscriber, Tls
 
-__all__ = ["Directory", "Judge", "from_map", "parse_subscribers", "sender_text"]
+__all__ = ["Directory", "Judge", "LookAtTls", "from_map", "parse_subscribers", "sender_text"]
 
 _NAMES_KEPT: Final = 10_000
 
@@ -153,10 +153,16 @@ def sender_text(sender: Any) -> str | None:
 ResolveSecret = Callable[[str], str]
 Judge = Callable[[str], str | None]
 """Why a recipient's URL is refused, before any name is looked up; None when it is not."""
+LookAtTls = Callable[[Tls], Mapping[str, str]]
+"""What is wrong with the files that a `tls` names, by field; empty when they can be used."""
 
 
 def _passes(url: str) -> str | None:  # noqa: ARG001 -- nobody judges it here
     return None
+
+
+def _unseen(tls: Tls) -> Mapping[str, str]:  # noqa: ARG001 -- nobody looks at files here
+    return {}
 
 
 def from_map(mapping: Mapping[str, Any]) -> list[Subscriber]:
@@ -168,24 +174,37 @@ def from_map(mapping: Mapping[str, Any]) -> list[Subscriber]:
 
 
 def parse_subscribers(
-    data: Any, place: str, resolve_secret: ResolveSecret, judge: Judge = _passes
+    data: Any,
+    place: str,
+    resolve_secret: ResolveSecret,
+    judge: Judge = _passes,
+    look_at_tls: LookAtTls = _unseen,
 ) -> list[Subscriber]:
     """Subscribers from what a file held: `{"subscribers": [...]}`, or Thorn's map.
 
     `resolve_secret` turns `env:NAME` and `file:PATH` into the secret, returns any other text as
-    it is, and raises `ConfigurationError` when there is nothing to be found. `judge` refuses URLs.
-    Raises `InvalidSubscriber` with every mistake, one per line, each beginning with `place`.
+    it is, and raises `ConfigurationError` when there is nothing to be found. `judge` refuses URLs,
+    `look_at_tls` TLS files. Raises `InvalidSubscriber` with every mistake, one per line, each
+    beginning with `place`.
     """
-    return _Reader(place, resolve_secret, judge).read_all(data)
+    return _Reader(place, resolve_secret, judge, look_at_tls).read_all(data)
 
 
 class _Reader:
     """Reads on after a mistake, so that all of them are named at once."""
 
-    def __init__(self, place: str, resolve_secret: ResolveSecret, judge: Judge = _passes) -> None:
+    def __init__(
+        self,
+        place: str,
+        resolve_secret: ResolveSecret,
+        judge: Judge = _passes,
+        look_at_tls: LookAtTls = _unseen,
+    ) -> None:
         self._place = place
         self._resolve = resolve_secret
         self._judge = judge
+        self._look_at_tls = look_at_tls
+        self._seen_tls: dict[Tls, Mapping[str, str]] = {}  # many may name the same files
         self._mistakes: list[str] = []
         self._seen: dict[str, str] = {}
 
@@ -251,11 +270,22 @@ class _Reader:
         if refused := self._judge(subscriber.url):
             self._mistake(f"{where}.url", refused)
             return None
+        if unusable := self._unusable(subscriber.tls):
+            for field, why in unusable.items():
+                self._mistake(f"{where}.tls.{field}", why)
+            return None
         other = self._seen.setdefault(subscriber.id, where)
         if other != where:
             self._mistake(f"{where}.id", f"{subscriber.id!r} is the id of {other} already")
             return None
         return subscriber
+
+    def _unusable(self, tls: Tls | None) -> Mapping[str, str]:
+        if tls is None:
+            return {}
+        if tls not in self._seen_tls:
+            self._seen_tls[tls] = self._look_at_tls(tls)
+        return self._seen_tls[tls]
 
     def _secrets(self, where: str, given: Any) -> Any:
         if isinstance(given, str):

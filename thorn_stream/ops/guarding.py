@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from thorn_stream.adapters.files import tls_wrong
 from thorn_stream.config import Settings
 from thorn_stream.core.directory import parse_subscribers
 from thorn_stream.core.errors import ConfigurationError, InvalidSubscriber
@@ -54,8 +55,11 @@ def judged_by(guard: Guard) -> Callable[[str], str | None]:
 
 
 def parser(guard: Guard) -> Parse:
-    """The core's reader of subscriber files, with this guard at the door."""
-    return partial(parse_subscribers, judge=judged_by(guard))
+    """The core's reader of subscriber files, with this guard at the door.
+
+    What a `tls` names is looked at as well: a file that cannot be used would fail each delivery.
+    """
+    return partial(parse_subscribers, judge=judged_by(guard), look_at_tls=tls_wrong)
 
 
 def inline(guard: Guard, place: str, subscribers: Sequence[Subscriber]) -> Sequence[Subscriber]:

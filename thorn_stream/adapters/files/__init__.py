@@ -1,5 +1,6 @@
 """Files of settings and subscribers, and the secrets they name."""
 
+from thorn_stream.adapters.files.certificates import authorities_wrong, tls_wrong
 from thorn_stream.adapters.files.documents import (
     Document,
     dotted,
@@ -19,8 +20,10 @@ __all__ = [
     "Reload",
     "Secrets",
     "Watcher",
+    "authorities_wrong",
     "dotted",
     "located",
     "read_document",
+    "tls_wrong",
     "write_yaml",
 ]
