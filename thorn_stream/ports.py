@@ -124,6 +124,10 @@ class Source(Protocol):
         when either is used up.
         """
 
+    @property
+    def total(self) -> int:
+        """Partitions of the group's topics, whoever has them; 0 while that is not known."""
+
     async def stop(self, grace: float) -> bool:
         """Leave the group; True when it was left within `grace` seconds."""
 
@@ -309,6 +313,12 @@ class Observer(Protocol):
     def committed(self, group: str, error: str | None) -> None: ...
 
     def lost_records(self, group: str, partition: Partition, count: int) -> None: ...
+
+    def circuit_opened(self, subscriber: str, failures: int, error: str) -> None:
+        """So many failures in a row, the last with this error: nothing is sent but probes."""
+
+    def circuit_closed(self, subscriber: str, lasted: float, probes: int) -> None:
+        """Its receiver is there again, after so many seconds and probes."""
 
     def late_outcome(self) -> None:
         """An Attempt of an assignment that has ended came back: nothing was changed by it."""

@@ -29,7 +29,7 @@ from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
-from thorn_stream.dispatch.lanes import LaneSettings
+from thorn_stream.dispatch.lane import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.testing import MemorySink, RecordingObserver
 

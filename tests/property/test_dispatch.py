@@ -28,6 +28,7 @@ from tests.support.dispatching import (
     value,
 )
 from thorn_stream.core import ids, offsets
+from thorn_stream.core.circuit import CircuitRules
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
 from thorn_stream.core.flow import Limits
 from thorn_stream.core.records import Headers, Partition, Position, Record
@@ -48,6 +49,8 @@ LIMITS = Limits(
     lookahead=20,
     commit_count=50,
 )
+NEVER = CircuitRules(failures=1 << 30)
+"""Receivers that never recover are to use up their attempts here: circuits have a simulation."""
 POLICY = RetryPolicy(retry_max=RETRY_MAX, delay=6.0, backoff=3.0, jitter=0.5)
 SUBSCRIBERS = (
     subscriber("good"),
@@ -155,6 +158,7 @@ class Story:
             policy=POLICY,
             wrap=unreliable,
             source=CheckedSource,
+            circuit=NEVER,
         )
         for source in (rig.main, rig.retry):
             assert isinstance(source, CheckedSource)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from thorn_stream.core.circuit import CircuitRules
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.flow import Limits
@@ -22,7 +23,7 @@ from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
-from thorn_stream.dispatch.lanes import LaneSettings
+from thorn_stream.dispatch.lane import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
@@ -169,6 +170,7 @@ class Rig:
         wrap: Callable[[MemorySink], Sink] = lambda sink: sink,
         source: type[MemorySource] = MemorySource,
         rules: EventRules | None = None,
+        circuit: CircuitRules | None = None,
     ) -> None:
         self.world = world
         self.clock = world.clock
@@ -191,6 +193,7 @@ class Rig:
             self.observer,
             lambda: 0.5,
             rules or EventRules(),
+            circuit or CircuitRules(),
         )
         self.settler = Settler(wrap(self.sink), Topics(DEAD, retry_topic), self.context)
         self.dispatcher = Dispatcher(

@@ -24,7 +24,7 @@ from thorn_stream.core.records import Record
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy
 from thorn_stream.core.subscribers import Subscriber
-from thorn_stream.dispatch.lanes import LaneSettings
+from thorn_stream.dispatch.lane import LaneSettings
 
 
 def test_an_event_is_delivered_once_to_each_match_and_committed_only_afterwards() -> None:

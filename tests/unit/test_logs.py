@@ -432,6 +432,8 @@ def test_the_fan_out_tells_each_observer_everything_in_turn() -> None:
     observers.handed_over("retry", None)
     observers.committed("thorn", None)
     observers.lost_records("thorn", ORDERS, 1)
+    observers.circuit_opened("a", 10, "timeout")
+    observers.circuit_closed("a", 5.0, 1)
     observers.late_outcome()
     observers.trouble("thorn", Trouble("broker", "gone"))
     observers.assigned("thorn", [ORDERS])

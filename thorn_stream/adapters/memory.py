@@ -68,7 +68,8 @@ class MemorySource:
     A partition is read from its committed offset whenever it is assigned. Look at `committed`
     (where a new assignment would begin), `commits` (every request, in order) and `paused`.
     While `refuse` has a text, commits are refused with it; while `hold_commits`, they wait for
-    `answer_commits`. `leaves` is what `stop` returns.
+    `answer_commits`. `leaves` is what `stop` returns. `total` is how many partitions there are,
+    other members' included.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class MemorySource:
         self.credit_records = records
         self.credit_size = size
         self._at_start = tuple(partitions)
+        self.total = len(self._at_start)
         self._clock = clock or MemoryClock()
         self._logs: dict[Partition, list[Record]] = {}
         self._read: dict[Partition, int] = {}  # assigned ones: index of the next to hand over
@@ -545,6 +547,12 @@ class RecordingObserver:
 
     def lost_records(self, group: str, partition: Partition, count: int) -> None:
         self._keep("lost_records", group, partition, count)
+
+    def circuit_opened(self, subscriber: str, failures: int, error: str) -> None:
+        self._keep("circuit_opened", subscriber, failures, error)
+
+    def circuit_closed(self, subscriber: str, lasted: float, probes: int) -> None:
+        self._keep("circuit_closed", subscriber, lasted, probes)
 
     def late_outcome(self) -> None:
         self._keep("late_outcome")

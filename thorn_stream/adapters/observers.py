@@ -73,6 +73,14 @@ class Observers:
         for each in self._all:
             each.lost_records(group, partition, count)
 
+    def circuit_opened(self, subscriber: str, failures: int, error: str) -> None:
+        for each in self._all:
+            each.circuit_opened(subscriber, failures, error)
+
+    def circuit_closed(self, subscriber: str, lasted: float, probes: int) -> None:
+        for each in self._all:
+            each.circuit_closed(subscriber, lasted, probes)
+
     def late_outcome(self) -> None:
         for each in self._all:
             each.late_outcome()

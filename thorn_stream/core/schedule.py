@@ -25,6 +25,7 @@ __all__ = [
     "VERDICTS",
     "RetryPolicy",
     "Tiers",
+    "is_final",
     "policy_for",
     "policy_with",
     "retry_after_seconds",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_GONE: Final = 410
 
 VERDICTS: Final = (
     ("2xx", "delivered"),
@@ -163,6 +166,12 @@ def retry_after_seconds(text: str, now: int) -> float | None:
     return seconds if seconds > 0 else None
 
 
+def is_final(outcome: Outcome, policy: RetryPolicy) -> bool:
+    """Whether the receiver has answered that it will never take this one."""
+    status = outcome.status
+    return outcome.kind is Kind.STATUS and (status == _GONE or status in policy.dead_on)
+
+
 def settlement(
     outcome: Outcome, policy: RetryPolicy, attempt: int, now: int, dice: float, tiers: Tiers
 ) -> Settlement:
@@ -171,15 +180,12 @@ def settlement(
     Never due earlier than the schedule less its jitter, nor than Retry-After; ends after
     `policy.retries` + 1 Attempts, unless the policy is `endless`.
     """
-    status = outcome.status
     if outcome.kind is Kind.OK:
         return Delivered()
     if outcome.kind is Kind.BLOCKED:
         return Dead(Reason.BLOCKED)
-    if outcome.kind is Kind.STATUS and status == 410:
-        return Dead(Reason.GONE)
-    if outcome.kind is Kind.STATUS and status in policy.dead_on:
-        return Dead(Reason.REJECTED)
+    if is_final(outcome, policy):
+        return Dead(Reason.GONE if outcome.status == _GONE else Reason.REJECTED)
     if attempt > policy.retries and not policy.endless:
         return Dead(Reason.EXHAUSTED)
     return _retry(outcome, policy, attempt, now, dice, tiers)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from thorn_stream.core.circuit import CircuitRules
 from thorn_stream.core.flow import Limits
 from thorn_stream.core.overrides import EventRules
 from thorn_stream.core.schedule import Tiers
@@ -15,7 +16,7 @@ __all__ = ["Context"]
 class Context:
     """`dice` returns 0 <= x < 1; time and chance come from here, so a test can move them.
 
-    `rules` is what an event may ask for itself.
+    `rules` is what an event may ask for itself, `circuit` when a receiver counts as down.
     """
 
     limits: Limits
@@ -24,3 +25,4 @@ class Context:
     observer: Observer
     dice: Callable[[], float]
     rules: EventRules = field(default_factory=EventRules)
+    circuit: CircuitRules = field(default_factory=CircuitRules)

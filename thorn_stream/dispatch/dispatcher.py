@@ -28,7 +28,8 @@ from thorn_stream.core.request import event_parts
 from thorn_stream.core.schedule import settlement
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
-from thorn_stream.dispatch.lanes import Lanes, LaneSettings
+from thorn_stream.dispatch.lane import LaneSettings
+from thorn_stream.dispatch.lanes import Lanes
 from thorn_stream.dispatch.settler import Settler
 from thorn_stream.ports import Transport
 
@@ -62,6 +63,11 @@ class Dispatcher:
         """From now on these are the Subscribers; Lanes that nobody needs any more are let go."""
         self.directory = directory
         self.lanes.keep(directory)
+        for lane in list(self.lanes.queued):
+            known = directory.get(lane.subscriber.id)
+            if known is not None and known.state != "enabled" and known.url == lane.subscriber.url:
+                for delivery in self.lanes.take_out(lane):
+                    self.park(delivery, "paused")
 
     # --- the straight way ----------------------------------------------------------------------
 
@@ -119,8 +125,11 @@ class Dispatcher:
         delivery.attempts += 1
         entry = delivery.entry
         try:
+            in_vain = self.lanes.answered(delivery, outcome)
             if entry.ledger.closed:
                 self._observer.late_outcome()
+            elif in_vain:
+                self._probed_in_vain(delivery, outcome)
             else:
                 self.settle(delivery, outcome)
         finally:  # its place is free, whatever went wrong in settling
@@ -149,6 +158,13 @@ class Dispatcher:
             delivery.follow(delivery, decided)
         else:
             self._hand_over(delivery, decided, now)
+
+    def _probed_in_vain(self, delivery: Delivery, outcome: Outcome) -> None:
+        """A probe that failed is no Attempt of its Delivery: the next one has its number again."""
+        self._observer.attempted(delivery, outcome, Parked("circuit"))
+        delivery.attempts -= 1
+        delivery.error = outcome.error
+        self.park(delivery, "circuit")
 
     def park(self, delivery: Delivery, cause: str) -> None:
         """It cannot be tried now: it waits elsewhere, and its offset may be committed.
@@ -199,9 +215,9 @@ class Dispatcher:
         """Park what has waited too long in its Lane; write again what Kafka has refused."""
         for delivery in self.lanes.off_hold():
             self.deliver(delivery)
-        for delivery in self.lanes.overdue():
-            self.park(delivery, "lane")
-        self.lanes.tidy()
+        for delivery, cause in self.lanes.overdue():
+            self.park(delivery, cause)
+        self.lanes.tick()
         self.settler.tick()
 
     def undecodable(self, record: Record, why: str, entry: Entry) -> None:

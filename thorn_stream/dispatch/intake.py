@@ -224,8 +224,8 @@ class Intake:
             last = {ledger.partition: at for ledger in ours if (at := self._commits.last(ledger))}
             for ledger in ours:
                 self._forget(ledger)
+            self.forgot()  # what goes on in them ends before the next owner can begin
             event.answer(last)
-            self.forgot()
             self._observer.unassigned(self.group, event.partitions, lost=False)
         self._revoking = waiting
 
@@ -387,6 +387,11 @@ class Intake:
     def busy(self) -> int:
         """Requests and hand-overs under way."""
         return sum(ledger.busy for ledger in self.ledgers.values())
+
+    @property
+    def total(self) -> int:
+        """Partitions of the group, whoever has them; 0 while that is not known."""
+        return self._source.total
 
     @property
     def open_bytes(self) -> int:

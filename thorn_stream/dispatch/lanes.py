@@ -4,77 +4,38 @@ A Lane sends at once while it has room, queues up to its size, and beyond that s
 offers: a short burst on a fast receiver holds intake back for a moment, anything else is parked.
 """
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Container, Iterator
-from typing import Final
+from collections.abc import Callable, Container, Iterable, Iterator
 
+from thorn_stream.core.circuit import Circuit
 from thorn_stream.core.deliveries import Attempt, Delivery, Kind, Outcome
-from thorn_stream.core.flow import HOLD_FOR, Choice, choose, is_crowded
-from thorn_stream.core.overrides import Overrides, timeout_with
-from thorn_stream.core.request import RequestFactory
-from thorn_stream.core.schedule import RetryPolicy, policy_with
+from thorn_stream.core.flow import HOLD_FOR, is_crowded
+from thorn_stream.core.rates import Shares
+from thorn_stream.core.schedule import RetryPolicy
+from thorn_stream.core.sharing import (
+    Place,
+    for_later_ones,
+    may_connect,
+    place,
+    takes_too_many_bytes,
+)
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.dispatch.circuits import Circuits
 from thorn_stream.dispatch.context import Context
+from thorn_stream.dispatch.lane import Lane, LaneSettings
+from thorn_stream.dispatch.lane_book import LaneBook
+from thorn_stream.dispatch.sending import Sender
 from thorn_stream.ports import Transport
 
-__all__ = ["Lane", "LaneSettings", "Lanes"]
-
-_UNMADE: Final = "the request could not be made"
-_MOST_PASSING: Final = 1000
-
-
-class LaneSettings:
-    """What a Lane needs to know of its Subscriber, worked out once."""
-
-    __slots__ = ("keep_alive", "max_in_flight", "policy", "requests", "timeout")
-
-    def __init__(
-        self,
-        requests: RequestFactory,
-        policy: RetryPolicy,
-        timeout: float,
-        max_in_flight: int,
-        *,
-        keep_alive: bool,
-    ) -> None:
-        self.requests = requests
-        self.policy = policy
-        self.timeout = timeout
-        self.max_in_flight = max_in_flight
-        self.keep_alive = keep_alive
-
-
-class Lane:
-    """One Subscriber's: what is queued, what is in flight."""
-
-    __slots__ = ("in_flight", "in_turn", "queue", "settings", "subscriber", "target")
-
-    def __init__(self, subscriber: Subscriber, settings: LaneSettings, target: object) -> None:
-        self.subscriber = subscriber
-        self.settings = settings
-        self.target = target
-        self.in_flight = 0
-        self.in_turn = False
-        self.queue: deque[Delivery] | None = None  # made when first needed: most stay idle
-
-    @property
-    def depth(self) -> int:
-        return len(self.queue) if self.queue else 0
-
-    @property
-    def has_room(self) -> bool:
-        return self.in_flight < self.settings.max_in_flight
-
-    def head_waited(self, now: float) -> float:
-        """Seconds the oldest queued Delivery has waited; 0 when none is queued."""
-        return now - self.queue[0].queued_at if self.queue else 0.0
+__all__ = ["Lanes"]
 
 
 class Lanes:
     """All Lanes of a process, and the connections they share.
 
-    `look` is called before anything queued is begun: whoever it is looks for a stall.
+    `look` is called before anything queued is begun: whoever it is looks for a stall. `shares` is
+    this process's part of the group, for `rate_limit`; `own_shares` that of ordered Subscribers,
+    by id, in groups of their own. `again_in_flight` counts those that are no first attempts.
     """
 
     def __init__(
@@ -84,133 +45,126 @@ class Lanes:
         prepare: Callable[[Subscriber], LaneSettings],
         ended: Callable[[Attempt, Outcome], None],
     ) -> None:
-        self._transport = transport
         self._limits = context.limits
         self._clock = context.clock
-        self._prepare = prepare
-        self._ended = ended
-        self._lanes: dict[str, Lane] = {}
-        self._passing: dict[str, None] = {}  # those of Subscribers that came with events, by age
+        self._circuits = Circuits(context)
+        self._book = LaneBook(transport, context.clock, prepare, self._circuits)
+        self._lane = self._book.lane
+        self._depart = Sender(transport, context.clock, ended).send
         self._queued: set[Lane] = set()  # those with a queue: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
-        self._gone: set[str] = set()  # names of Lanes whose Subscribers are not known any more
         self._aside: list[Delivery] = []  # of a Source that is on hold
+        self._connections = context.limits.max_connections
+        self._for_later_ones = for_later_ones(self._connections)
+        self._busy = 0  # Lanes with anything in flight
+        self._size = 0  # bytes queued
         self.look: Callable[[], None] = lambda: None
+        self.shares = Shares()
+        self.own_shares: dict[str, float] = {}
         self.in_flight = 0
+        self.again_in_flight = 0
 
     def __iter__(self) -> Iterator[Lane]:
-        return iter(self._lanes.values())
+        return iter(self._book)
 
-    def lane(self, delivery: Delivery) -> Lane:
-        """The Subscriber's Lane; made anew, with what it holds, when the Subscriber has changed.
-
-        One that came with an event has the Lane of its definition: whatever id it has chosen, it
-        shares nothing with another.
-        """
-        subscriber = delivery.subscriber
-        lane = self._lanes.get(delivery.definition or subscriber.id)
-        if lane is None:
-            settings = self._prepare(subscriber)
-            lane = Lane(subscriber, settings, self._transport.target(subscriber))
-            self._lanes[delivery.definition or subscriber.id] = lane
-            if delivery.definition:
-                self._passing[delivery.definition] = None
-                self._let_one_pass()
-        elif lane.subscriber is not subscriber:
-            if lane.subscriber != subscriber:  # else only read again: its connections are kept
-                lane.settings = self._prepare(subscriber)
-                lane.target = self._transport.target(subscriber)
-            lane.subscriber = subscriber
-        return lane
+    @property
+    def queued(self) -> Iterable[Lane]:
+        """Those with anything queued."""
+        return self._queued
 
     def policy(self, delivery: Delivery) -> RetryPolicy:
         """The policy in force, of a Delivery that was sent: it may have changed in the meantime."""
-        lane = self._lanes[delivery.definition or delivery.subscriber.id]
-        own = delivery.envelope.own
-        policy = lane.settings.policy
-        return policy if own is None else policy_with(own, lane.subscriber, policy)
+        return self._book.policy(delivery)
 
     def keep(self, known: Container[str]) -> None:
         """Let go of the Lanes of Subscribers that are not known any more, when they are idle."""
-        gone = {name for name in self._lanes if name not in known}
-        self._gone = gone.difference(self._passing)
-        self.tidy()
+        self._book.keep(known)
 
-    def tidy(self) -> None:
-        """Let go of the Lanes of those who are gone, as far as they have become idle."""
-        for name in list(self._gone):
-            lane = self._lanes[name]
-            if not lane.in_flight and not lane.queue:
-                self._gone.discard(name)
-                self._forget(name)
-
-    def _let_one_pass(self) -> None:
-        """Bound the Lanes of Subscribers that came with events: the oldest goes, when idle."""
-        if len(self._passing) <= _MOST_PASSING:
-            return
-        name = next(iter(self._passing))
-        lane = self._lanes[name]
-        if lane.in_flight or lane.queue:
-            del self._passing[name]
-            self._passing[name] = None  # its turn comes again
-        else:
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        del self._lanes[name]
-        self._passing.pop(name, None)
+    # --- what is offered -----------------------------------------------------------------------
 
     def offer(self, delivery: Delivery) -> str | None:
         """Send or queue it; else the cause to park it by: `lane`, `circuit`, `rate`."""
-        lane = self.lane(delivery)
-        room = lane.has_room and self.in_flight < self._limits.max_connections
-        if room and not lane.queue:
+        lane = self._lane(delivery)
+        if (
+            lane.circuit is None
+            and lane.bucket is None
+            and not lane.depth
+            and lane.in_flight < lane.settings.max_in_flight
+            and 2 * self.in_flight < self._connections
+        ):  # nearly always
             self._send(lane, delivery)
             return None
+        return self._find_place(lane, delivery)
+
+    def _find_place(self, lane: Lane, delivery: Delivery) -> str | None:
         now = self._clock.monotonic()
-        choice = choose(lane.depth, self._limits.lane_size, lane.head_waited(now), has_room=room)
-        if choice is Choice.PARK:
-            return "lane"
-        if choice is Choice.HOLD:
+        if lane.circuit is not None and lane.circuit.open:
+            return self._probe(lane, lane.circuit, delivery, now)
+        slow = self._is_slow(lane, now)
+        room = not slow and self._has_room(lane)
+        if room and not lane.depth and self._is_let(delivery):
+            self._send(lane, delivery)
+            return None
+        limits = self._limits
+        full = lane.is_full(limits.lane_size, again=delivery.again) or takes_too_many_bytes(
+            lane.size, self._size, limits.memory, len(self._queued)
+        )
+        found = place(lane.head_waited(now), full=full, slow=slow, later=delivery.again)
+        if found is Place.PARK:
+            return "rate" if slow else "lane"
+        if found is Place.HOLD:
             self._holding.add(lane)
-        if lane.queue is None:
-            lane.queue = deque()
         delivery.queued_at = now
-        lane.queue.append(delivery)
+        lane.push(delivery)
+        self._size += delivery.entry.size
         self._queued.add(lane)
-        self._queue_up(lane)
+        if not slow:
+            self._queue_up(lane)
         if room:  # there may be more of it than when the others were queued
             self._take_turns()
+        return None
+
+    def _probe(self, lane: Lane, circuit: Circuit, delivery: Delivery, now: float) -> str | None:
+        """The one Delivery that is tried after each pause of an open circuit."""
+        if not circuit.may_probe(now) or self.in_flight >= self._connections:
+            return "circuit"
+        if self._is_slow(lane, now):
+            return "circuit"
+        circuit.begin_probe()
+        lane.probe = delivery
+        self._send(lane, delivery)
         return None
 
     def may_drain(self, subscriber: Subscriber) -> int:
         """How many parked deliveries of this Subscriber may be offered right now.
 
         They have at most half of what its Lane may have in flight, so that new events keep theirs;
-        one when a probe of its open circuit is due.
+        one when a probe of its open circuit is due. When it has a rate, one may wait for its turn.
         """
         if subscriber.state != "enabled":
             return 0
-        lane = self._lanes.get(subscriber.id)
-        if lane is None:
-            return max(1, (subscriber.max_in_flight or self._limits.max_in_flight) // 2)
-        return max(0, max(1, lane.settings.max_in_flight // 2) - lane.in_flight - lane.depth)
+        lane = self._book.get(subscriber.id) or self._book.make(subscriber)
+        if self.again_in_flight >= self._for_later_ones:
+            return 0
+        now = self._clock.monotonic()
+        if lane.circuit is not None and lane.circuit.open:
+            due = lane.circuit.may_probe(now) and self.in_flight < self._connections
+            return int(due and not self._is_slow(lane, now))
+        most = max(1, lane.limit // 2) - lane.drained
+        if lane.circuit is not None and lane.circuit.held_until > now:
+            most = 0
+        if lane.bucket is not None:
+            self._refill(lane, now)
+            most = min(most, int(lane.bucket.tokens) + (not lane.again_depth))
+        if lane.is_full(self._limits.lane_size, again=True):
+            most = 0
+        return max(0, most)
 
     def is_full(self, name: str) -> bool:
-        """Whether this Lane, by its Subscriber's id or definition, has no place in its queue."""
-        lane = self._lanes.get(name)
-        return lane is not None and lane.depth >= self._limits.lane_size
-
-    def freed(self, delivery: Delivery) -> None:
-        """An Attempt has ended: whoever is next has its place."""
-        lane = self._lanes[delivery.definition or delivery.subscriber.id]
-        lane.in_flight -= 1
-        self.in_flight -= 1
-        if lane.queue:
-            self._queue_up(lane)
-        if self._turns:
-            self._take_turns()
+        """Whether this Lane, by its Subscriber's id or definition, has no place for a retry."""
+        lane = self._book.get(name)
+        return lane is not None and lane.is_full(self._limits.lane_size, again=True)
 
     @property
     def holding(self) -> bool:
@@ -226,30 +180,73 @@ class Lanes:
         }
         return bool(self._holding)
 
-    def overdue(self) -> list[Delivery]:
-        """Take out what has waited too long in its Lane, or holds a crowded partition back.
+    # --- what has ended ------------------------------------------------------------------------
 
-        What is of a partition that is about to go is forgotten: it was not begun.
+    def answered(self, delivery: Delivery, outcome: Outcome) -> bool:
+        """What an Attempt tells about its receiver; True for a probe that failed."""
+        if outcome.kind is Kind.OK and not self._circuits.troubled:
+            return False
+        return self._circuits.answered(self._book.of(delivery), delivery, outcome)
+
+    def freed(self, delivery: Delivery) -> None:
+        """An Attempt has ended: whoever is next has its place."""
+        lane = self._book.of(delivery)
+        lane.in_flight -= 1
+        self.in_flight -= 1
+        if delivery.again:
+            lane.later_ended(delivery)
+            self.again_in_flight -= 1
+        if not lane.in_flight:
+            self._busy -= 1
+        if lane.depth:
+            self._queue_up(lane)
+        if self._turns:
+            self._take_turns()
+
+    # --- as time goes by -----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Who has got room since has a turn: tokens, others' connections, the end of a hold."""
+        for lane in self._queued:
+            self._queue_up(lane)
+        if self._turns:
+            self._take_turns()
+        self._book.tidy()
+
+    def overdue(self) -> list[tuple[Delivery, str]]:
+        """Take out, with the cause to park it by, what cannot wait in its Lane any longer.
+
+        It has waited too long, or holds a crowded partition back, or its circuit is open. What is
+        of a partition that is about to go is forgotten: it was not begun.
         """
-        oldest = self._clock.monotonic() - self._limits.lane_wait_max
-        taken: list[Delivery] = []
+        now = self._clock.monotonic()
+        oldest = now - self._limits.lane_wait_max
+        taken: list[tuple[Delivery, str]] = []
         for lane in list(self._queued):
-            queue = lane.queue
-            while queue:
-                head = queue[0]
-                ledger = head.entry.ledger
-                if ledger.draining:
-                    queue.popleft()
-                elif ledger.tally.hold.on:
-                    self._aside.append(queue.popleft())
-                elif head.queued_at < oldest or is_crowded(
-                    ledger.depth, ledger.open, ledger.window
-                ):
-                    taken.append(queue.popleft())
-                else:
-                    break
-            if not queue:
-                self._queued.discard(lane)
+            cause = "circuit" if lane.is_open else "rate" if self._is_slow(lane, now) else "lane"
+            for queue in lane.queues():
+                while queue:
+                    head = queue[0]
+                    ledger = head.entry.ledger
+                    if ledger.draining:
+                        self._drop(lane, queue)
+                    elif ledger.tally.hold.on:
+                        self._aside.append(self._drop(lane, queue))
+                    elif (
+                        cause == "circuit"
+                        or head.queued_at < oldest
+                        or is_crowded(ledger.depth, ledger.open, ledger.window)
+                    ):
+                        taken.append((self._drop(lane, queue), cause))
+                    else:
+                        break
+            self._rest(lane)
+        return taken
+
+    def take_out(self, lane: Lane) -> list[Delivery]:
+        """All that a Lane has queued."""
+        taken = [self._drop(lane, queue) for queue in lane.queues() for _ in range(len(queue))]
+        self._rest(lane)
         return taken
 
     def off_hold(self) -> list[Delivery]:
@@ -267,12 +264,49 @@ class Lanes:
     def abandon(self) -> None:
         """Forget all that is queued; nothing of it was begun, so the next owner repeats it."""
         self._aside.clear()
-        for lane in self._queued:
-            if lane.queue:
-                lane.queue.clear()
+        for lane in list(self._queued):
+            self.take_out(lane)
+
+    def _drop(self, lane: Lane, queue: deque[Delivery]) -> Delivery:
+        delivery = lane.drop(queue)
+        self._size -= delivery.entry.size
+        return delivery
+
+    def _rest(self, lane: Lane) -> None:
+        if not lane.depth:
+            self._queued.discard(lane)
+            lane.rest()
+
+    # --- whose turn it is ----------------------------------------------------------------------
+
+    def _has_room(self, lane: Lane) -> bool:
+        """Whether it may have one more in flight, and a connection for it."""
+        return lane.in_flight < lane.limit and may_connect(
+            lane.in_flight, self.in_flight, self._connections, self._busy
+        )
+
+    def _is_let(self, delivery: Delivery) -> bool:
+        """Some connections are kept for first attempts."""
+        return not delivery.again or self.again_in_flight < self._for_later_ones
+
+    def _is_slow(self, lane: Lane, now: float) -> bool:
+        """Whether it has to wait, whatever room there is: for its rate, or as it has asked to."""
+        if lane.circuit is not None and lane.circuit.held_until > now:
+            return True
+        if lane.bucket is None:
+            return False
+        self._refill(lane, now)
+        return lane.bucket.empty
+
+    def _refill(self, lane: Lane, now: float) -> None:
+        bucket, rate = lane.bucket, lane.subscriber.rate_limit
+        if bucket is None or rate is None:
+            return
+        own = self.own_shares.get(lane.subscriber.id)
+        bucket.refill(now, self.shares.of(rate) if own is None else rate * own)
 
     def _queue_up(self, lane: Lane) -> None:
-        if not lane.in_turn and lane.has_room:
+        if not lane.in_turn and lane.depth and lane.has_room:
             lane.in_turn = True
             self._turns.append(lane)
 
@@ -280,59 +314,38 @@ class Lanes:
         """One each, in turn, while there are connections."""
         self.look()
         turns = self._turns
-        while turns and self.in_flight < self._limits.max_connections:
+        while turns and self.in_flight < self._connections:
             lane = turns.popleft()
             lane.in_turn = False
-            while lane.queue and lane.has_room:
-                delivery = lane.queue.popleft()
-                ledger = delivery.entry.ledger
-                if ledger.tally.hold.on:
-                    self._aside.append(delivery)
-                elif not ledger.draining:
-                    self._send(lane, delivery)
-                    break
-            if lane.queue:
+            if self._take_turn(lane):
                 self._queue_up(lane)
 
+    def _take_turn(self, lane: Lane) -> bool:
+        """Send the next of this Lane; False when it has to wait for more than its turn."""
+        free = lane.circuit is None and lane.bucket is None
+        if not free and (lane.is_open or self._is_slow(lane, self._clock.monotonic())):
+            return False
+        while self._has_room(lane):
+            delivery = lane.pop(later_ones=self.again_in_flight < self._for_later_ones)
+            if delivery is None:
+                return False
+            self._size -= delivery.entry.size
+            ledger = delivery.entry.ledger
+            if ledger.tally.hold.on:
+                self._aside.append(delivery)
+            elif not ledger.draining:
+                self._send(lane, delivery)
+                return True
+        return False
+
     def _send(self, lane: Lane, delivery: Delivery) -> None:
-        wall = self._clock.wall()
-        if delivery.first is None:
-            delivery.first = wall
-        settings = lane.settings
-        attempt = Attempt(
-            delivery,
-            lane.target,
-            b"",
-            b"",
-            settings.timeout,
-            settings.keep_alive,
-            self._ended,
-        )
+        if not lane.in_flight:
+            self._busy += 1
         lane.in_flight += 1
         self.in_flight += 1
-        delivery.entry.ledger.busy += 1
-        if delivery.envelope.own is not None:
-            self._apply(delivery.envelope.own, lane, attempt)
-            if delivery.envelope.own.sealed:
-                self._end_unsent(attempt, Kind.BLOCKED, "thorn-validators")
-                return
-        try:
-            attempt.headers, attempt.body = settings.requests.build(
-                delivery.envelope, delivery.id, delivery.attempts + 1, wall // 1000
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the Delivery is accounted for
-            self._end_unsent(attempt, Kind.PROTOCOL, f"{_UNMADE}: {type(error).__name__}")
-            return
-        self._transport.send(attempt)
-
-    def _end_unsent(self, attempt: Attempt, kind: Kind, detail: str) -> None:
-        outcome = Outcome(kind, detail=detail)
-        asyncio.get_running_loop().call_soon(self._ended, attempt, outcome)
-
-    @staticmethod
-    def _apply(own: Overrides, lane: Lane, attempt: Attempt) -> None:
-        """What the event itself asks for."""
-        attempt.timeout = timeout_with(own, lane.subscriber.timeout, attempt.timeout)
-        attempt.guard = own.guard
-        if own.keep_alive is not None:
-            attempt.keep_alive = own.keep_alive
+        if delivery.again:
+            lane.later_begun(delivery)
+            self.again_in_flight += 1
+        if lane.bucket is not None:
+            lane.bucket.take()
+        self._depart(lane, delivery)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 from thorn_stream.core.flow import stalled
+from thorn_stream.core.rates import Shares, share
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
+from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.ports import Source
 
@@ -37,6 +39,7 @@ class Worker:
         self.retry = Intake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
         self.intakes = (self.main, self.retry)
+        self.others = [self.retry]  # whose partitions stand for later attempts (see `_share`)
         self._clock = context.clock
         self._turned: float | None = None  # when the loop was last known to turn
         dispatcher.lanes.look = self.look
@@ -44,22 +47,47 @@ class Worker:
             intake.look = self.look
         self._timer: asyncio.TimerHandle | None = None
         self._releasing = False
+        self.ordered: OrderedReads | None = None
+
+    def serve(self, ordered: OrderedReads) -> None:
+        """Turn the wheel of these reads as well."""
+        self.ordered = ordered
+        ordered.look = self.look
+
+    @property
+    def _all(self) -> tuple[Intake, ...]:
+        return (*self.intakes, *(self.ordered.intakes if self.ordered is not None else ()))
 
     def start(self) -> None:
         """Join the groups; everything else follows from what the Sources say."""
         for intake in self.intakes:
             intake.start()
+        if self.ordered is not None:
+            self.ordered.start()
         self._tick()
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
         self.look()
         self._turned = self._clock.monotonic()
+        self._share()
         self.dispatcher.tick()
-        for intake in self.intakes:
+        for intake in self._all:
             intake.tick()
+        if self.ordered is not None:
+            self.ordered.tick()
         if not self._releasing:
             self._release()
+
+    def _share(self) -> None:
+        """Which part of the groups' partitions is ours: that part of each rate is, too."""
+        self.dispatcher.lanes.shares = Shares(
+            share(len(self.main.ledgers), self.main.total),
+            share(
+                sum(len(intake.ledgers) for intake in self.others),
+                sum(intake.total for intake in self.others),
+            ),
+        )
 
     def look(self) -> None:
         """Notice that the process stood still, before anything is begun after it.
@@ -68,7 +96,7 @@ class Worker:
         """
         now = self._clock.monotonic()
         if self._turned is not None and stalled(now - self._turned):
-            for intake in self.intakes:
+            for intake in self._all:
                 intake.begin_hold()
             self._turned = now
 
@@ -87,20 +115,22 @@ class Worker:
         """Why it is not ready, a line each; none when it is."""
         reasons = [
             trouble.text
-            for intake in self.intakes
+            for intake in self._all
             for trouble in intake.troubles.values()
             if trouble.text
         ]
         reasons += [
             f"group {intake.group}: not assigned yet: waiting to join"
-            for intake in self.intakes
+            for intake in self._all
             if not intake.joined
         ]
         reasons += [
             f"group {intake.group}: no commit has been answered for {stalled:.0f} s"
-            for intake in self.intakes
+            for intake in self._all
             if (stalled := intake.commit_unanswered) > _STUCK_AFTER
         ]
+        if self.ordered is not None:
+            reasons += self.ordered.reasons
         settler = self.dispatcher.settler
         if settler.failing:
             reasons.append(f"{settler.failing} hand-overs are refused: {settler.last_error}")
@@ -115,11 +145,11 @@ class Worker:
         of the partitions repeats it.
         """
         deadline = self._now() + within
-        for intake in self.intakes:
+        for intake in self._all:
             intake.stop_taking()
         self.dispatcher.lanes.abandon()
         ended = await self._until(lambda: not self._busy, deadline)
-        for intake in self.intakes:
+        for intake in self._all:
             intake.commit(force=True)
         committed = await self._until(self._all_committed, deadline)
         return ended and committed
@@ -127,7 +157,7 @@ class Worker:
     async def leave(self, within: float) -> bool:
         """Leave the groups; True when that was done in time."""
         try:  # the tick goes on meanwhile: leaving asks for the last positions
-            left = await asyncio.gather(*(intake.stop(within) for intake in self.intakes))
+            left = await asyncio.gather(*(intake.stop(within) for intake in self._all))
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -135,10 +165,10 @@ class Worker:
 
     @property
     def _busy(self) -> bool:
-        return any(intake.busy for intake in self.intakes)
+        return any(intake.busy for intake in self._all)
 
     def _all_committed(self) -> bool:
-        return not any(intake.uncommitted for intake in self.intakes)
+        return not any(intake.uncommitted for intake in self._all)
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> bool:
         while not condition():

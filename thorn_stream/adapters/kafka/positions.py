@@ -89,7 +89,7 @@ class Positions:
         """Whether the group has never committed anything, for any topic."""
         if self._group_is_old:
             return False
-        everywhere = self._all_partitions(consumer, partitions, timeout)
+        everywhere = self.all_partitions(consumer, partitions, timeout)
         if _committed(consumer, everywhere, timeout) or self._committed_elsewhere(timeout):
             self._group_is_old = True
             return False
@@ -100,12 +100,13 @@ class Positions:
     ) -> dict[Partition, Position]:
         return {
             p: Position(watermarks(consumer, p, timeout)[1])
-            for p in self._all_partitions(consumer, partitions, timeout)
+            for p in self.all_partitions(consumer, partitions, timeout)
         }
 
-    def _all_partitions(
+    def all_partitions(
         self, consumer: Consumer, ours: Collection[Partition], timeout: float
     ) -> list[Partition]:
+        """Those of every topic of the group, `ours` included. Raises `KafkaException`."""
         there = consumer.list_topics(timeout=timeout).topics
         return list(
             {

@@ -37,6 +37,7 @@ _PROBE: Final = 0.5  # seconds for the question whether a broker is there again
 _REBUILD: Final = 1.0  # seconds before a Consumer that broke for good is replaced, then doubled
 _REBUILD_MAX: Final = 300.0
 _REBUILD_FORBIDDEN: Final = 10.0  # the most when it lacks a permission
+_TOTAL: Final = 10.0  # seconds between looks at how many partitions there are
 _ENDS: Final = 2.0  # seconds between looks at how far the partitions reach
 
 _log: Final = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def _never_raises(
 
 
 class Reader:
-    """State of the owner thread. All but `commands`, `ends` and `ids` is that thread's alone.
+    """State of the owner thread. All but `commands`, `ends`, `ids` and `total` is that thread's.
 
     `commands` are called between polls.
     """
@@ -76,6 +77,7 @@ class Reader:
         self._intake = Intake(
             credit, self._assignment, outbox, self._failed, self._troubles.works, self._obey
         )
+        self.total = 0
         self._leaving = False
         self._broken_since: float | None = None
         self._patience = _REBUILD
@@ -227,6 +229,7 @@ class Reader:
         partitions = _partitions(told)
         self._assignment.assign(consumer, partitions)
         self._patience = _REBUILD
+        self._chores.pop("total", None)
         self._troubles.joined()
         self._troubles.works({p.topic for p in partitions})
         self._flush()
@@ -267,6 +270,8 @@ class Reader:
         following = self._assignment.next
         if following and self._is_due("ends", _ENDS):
             self._watch.look_at_ends(self._consumer, following)
+        if following and self._is_due("total", _TOTAL):
+            self._count_partitions()
         if following and self._is_due("topics", self._settings.topic_check):
             self._assignment.begin_anew(self._watch.made_anew(following))
             if self._troubles and self._watch.readable:
@@ -283,6 +288,11 @@ class Reader:
         """Commit what `start: latest` chose until it is accepted."""
         with contextlib.suppress(KafkaException):
             self._consumer.commit(offsets=places(self._positions.first), asynchronous=True)
+
+    def _count_partitions(self) -> None:
+        with contextlib.suppress(KafkaException):
+            ours = self._assignment.next
+            self.total = len(self._positions.all_partitions(self._consumer, ours, _PROBE))
 
     def _probe(self) -> None:
         with contextlib.suppress(KafkaException):

@@ -43,6 +43,11 @@ class KafkaSource:
         return self._reader.ends
 
     @property
+    def total(self) -> int:
+        """Partitions of the group's topics, some seconds old; 0 while Kafka has not told."""
+        return self._reader.total
+
+    @property
     def ids(self) -> Mapping[str, str]:
         """Kafka's own id of each topic read; a topic that is made again has another."""
         return self._reader.ids

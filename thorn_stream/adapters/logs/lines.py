@@ -152,6 +152,20 @@ class LogObserver:
         elif self._states:
             self._succeeded(("hand-over", kind))
 
+    # receivers
+
+    def circuit_opened(self, subscriber: str, failures: int, error: str) -> None:
+        if self._has_room("circuit"):
+            self._logger.warning(
+                "circuit opened", subscriber=subscriber, failures=failures, error=error
+            )
+
+    def circuit_closed(self, subscriber: str, lasted: float, probes: int) -> None:
+        if self._has_room("circuit"):
+            self._logger.info(
+                "circuit closed", subscriber=subscriber, lasted_s=round(lasted, 1), probes=probes
+            )
+
     # the group
 
     def committed(self, group: str, error: str | None) -> None:

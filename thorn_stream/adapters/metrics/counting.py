@@ -186,6 +186,11 @@ class Metrics:
         key = (group, partition.topic, str(partition.number))
         self.count("thorn_records_lost_total", key, count)
 
+    def circuit_opened(self, subscriber: str, failures: int, error: str) -> None:
+        """Which circuits are open is asked for when scraped."""
+
+    def circuit_closed(self, subscriber: str, lasted: float, probes: int) -> None: ...
+
     def late_outcome(self) -> None:
         self.count("thorn_fenced_total")
 

@@ -108,6 +108,12 @@ METRICS: Final = (
     Metric("thorn_in_flight", "gauge", (), "HTTP requests under way."),
     Metric("thorn_lane_depth", "gauge", ("subscriber",), "Deliveries queued for a subscriber."),
     Metric(
+        "thorn_circuit_open",
+        "gauge",
+        ("subscriber",),
+        "1 while a subscriber counts as down: nothing is sent to it but probes.",
+    ),
+    Metric(
         "thorn_consumer_lag",
         "gauge",
         ("group", "topic", "partition"),
