@@ -98,10 +98,16 @@ def test_what_is_given_up_on_is_a_dead_letter(  # noqa: PLR0917 - one for each c
     """It keeps the event's bytes and headers, and says who, why, how often and from where."""
     topic = broker.topic("in")
     value = envelope("order.paid", id=7)
-    with dispatcher(tmp_path, settings(path, **more)) as one:
+    asked = settings(path, **more)
+    if reason == "blocked":
+        # an address would be refused where it is read; a name is judged when it is dialled
+        asked["subscribers"][0]["url"] = receiver.url(path, host="localhost")
+    with dispatcher(tmp_path, asked) as one:
         one.ready()
         produce(broker.real.bootstrap_servers, topic, [value], key=b"k", headers={"x": b"y"})
         until(lambda: one.metric("thorn_dead_letters_total", reason=reason) == 1, 30, "dead letter")
+        blocked = one.metric("thorn_blocked_total", validator="block_internal_ips")
+        assert blocked == (1 if reason == "blocked" else 0)
         assert one.stop() == 0
     (dead,) = read_all(broker.real.bootstrap_servers, broker.name("dead"))
     said = headers(dead)

@@ -174,6 +174,26 @@ def test_stuck_names_starve_nobody(names: Names) -> None:
     asyncio.run(scenario())
 
 
+def test_names_that_were_answered_before_have_threads_kept_for_them(names: Names) -> None:
+    """However many new names are stuck, at the bound of all threads, a proven one is answered."""
+
+    async def scenario() -> None:
+        resolver = Resolver(look_up=names, threads=4, stuck=0, keep=0)
+        assert (await resolver.resolve("a.example", 30))[0] == PUBLIC
+        stuck = [asyncio.create_task(resolver.resolve(f"stuck{n}", 99)) for n in range(20)]
+        await until(lambda: resolver.busy == 3)
+        assert (await resolver.resolve("a.example", 30))[0] == PUBLIC
+        new = asyncio.create_task(resolver.resolve("new.example", 99))
+        assert (await resolver.resolve("a.example", 30))[0] == PUBLIC
+        assert resolver.busy == 3
+        assert not new.done()
+        names.let_go.set()
+        await asyncio.gather(new, *stuck)
+        resolver.stop()
+
+    asyncio.run(scenario())
+
+
 def test_names_that_were_slow_before_use_few_threads(names: Names) -> None:
     """A name that once was slow waits for one of the slow places, whatever else is free."""
     now = 0.0

@@ -1,10 +1,10 @@
 """Name look-up on a few threads of its own.
 
 `getaddrinfo` cannot be cancelled, so a name server that does not answer keeps a thread for as long
-as the system's resolver waits. What keeps one such name from starving the others: all who ask for
+as the system's resolver waits. What keeps such names from starving the others: all who ask for
 a name share one look-up of it, a thread that is stuck is replaced by another (within a bound),
-names that have been slow before use only a few of the threads, and failures are remembered for a
-moment.
+some threads are kept for names that were answered promptly before, names that were slow before use
+only a few, and failures are remembered for a moment.
 
 All state lives on the event loop; the threads do nothing but look up. They are daemons: a process
 that ends does not wait for a name server.
@@ -28,6 +28,7 @@ _Answer: TypeAlias = tuple[IPAddress, ...] | OSError
 _LookUp: TypeAlias = Callable[[str], Sequence[str]]
 
 _SLOW: Final = 1.0
+_PROVEN, _NEW, _KNOWN_SLOW = range(3)  # in this order they are given threads
 _FORGOTTEN: Final = "this name was not looked up: too many are waiting"
 
 
@@ -45,12 +46,12 @@ def look_up(name: str) -> list[str]:
 class _Question:
     """One look-up under way or waiting for a thread, and how long anybody will wait for it."""
 
-    __slots__ = ("answered", "deadline", "name", "slow", "started")
+    __slots__ = ("answered", "deadline", "name", "rank", "started")
 
-    def __init__(self, name: str, deadline: float, *, slow: bool) -> None:
+    def __init__(self, name: str, deadline: float, rank: int) -> None:
         self.name = name
         self.deadline = deadline
-        self.slow = slow
+        self.rank = rank
         self.started = 0.0
         self.answered: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
 
@@ -58,15 +59,17 @@ class _Question:
 class Resolver:
     """Names to addresses; used from one event loop.
 
-    `threads` look up at the same time, at most a quarter of them names that were slow before, and
-    up to as many again replace those that are stuck; `waiting` names may wait for a thread. Good
-    answers are kept `keep` seconds, failures `keep_failed` seconds, `entries` of them at most.
+    `threads` look up at the same time: a quarter of them is kept for names that were answered
+    promptly before, and names that were slow before have a quarter at most. Up to `stuck` more
+    replace those that wait for a name server; `waiting` names may wait for a thread. Good answers
+    are kept `keep` seconds, failures `keep_failed` seconds, `entries` of them at most.
     """
 
     def __init__(  # noqa: PLR0913 -- bounds, each with a default and a name at the call
         self,
         *,
         threads: int = 16,
+        stuck: int = 112,
         waiting: int = 1024,
         keep: float = 30.0,
         keep_failed: float = 5.0,
@@ -75,6 +78,8 @@ class Resolver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threads = threads
+        self._stuck = stuck
+        self._kept_back = threads // 4
         self._slow_threads = max(1, threads // 4)
         self._waiting_max = waiting
         self._keep = keep
@@ -84,8 +89,9 @@ class Resolver:
         self._clock = clock
         self._cache: dict[str, tuple[float, _Answer]] = {}
         self._slow_names: dict[str, None] = {}
+        self._proven: dict[str, None] = {}
         self._questions: dict[str, _Question] = {}
-        self._waiting: tuple[deque[_Question], deque[_Question]] = (deque(), deque())
+        self._waiting: tuple[deque[_Question], ...] = (deque(), deque(), deque())
         self._under_way: set[_Question] = set()
         self._alarm: asyncio.TimerHandle | None = None
         self._started = 0
@@ -134,11 +140,12 @@ class Resolver:
         self._started = 0
 
     def _ask(self, name: str, deadline: float) -> _Question:
-        slow = name in self._slow_names
-        waiting = self._waiting[slow]
+        rank = _PROVEN if name in self._proven else _NEW
+        rank = _KNOWN_SLOW if name in self._slow_names else rank
+        waiting = self._waiting[rank]
         if len(waiting) >= self._waiting_max:
             raise socket.gaierror(socket.EAI_AGAIN, _FORGOTTEN)
-        question = self._questions[name] = _Question(name, deadline, slow=slow)
+        question = self._questions[name] = _Question(name, deadline, rank)
         waiting.append(question)
         self._hand_out()
         return question
@@ -147,19 +154,27 @@ class Resolver:
         """Give threads to who waits; slow names last, and never more than their share."""
         now = self._clock()
         stuck = sum(1 for question in self._under_way if now - question.started >= _SLOW)
-        room = self._threads + min(stuck, self._threads)
-        slow_ones = sum(1 for question in self._under_way if question.slow)
-        for slow in (False, True):
-            waiting = self._waiting[slow]
-            while waiting and self.busy < room and not (slow and slow_ones >= self._slow_threads):
+        room = self._threads + min(stuck, self._stuck)
+        under_way = [0, 0, 0]
+        for question in self._under_way:
+            under_way[question.rank] += 1
+        for rank, waiting in enumerate(self._waiting):
+            while waiting and self._may_start(rank, under_way, room):
                 question = waiting.popleft()
                 if question.deadline <= now:  # nobody waits for it any more
                     self._settle(question, socket.gaierror(socket.EAI_AGAIN, _FORGOTTEN))
                     continue
-                slow_ones += slow
+                under_way[rank] += 1
                 self._start(question, now)
         if self._alarm is None and any(self._waiting):
             self._alarm = asyncio.get_running_loop().call_later(_SLOW, self._look_again)
+
+    def _may_start(self, rank: int, under_way: list[int], room: int) -> bool:
+        if self.busy >= room or rank == _PROVEN:
+            return self.busy < room
+        if rank == _KNOWN_SLOW and under_way[_KNOWN_SLOW] >= self._slow_threads:
+            return False
+        return under_way[_NEW] + under_way[_KNOWN_SLOW] < room - self._kept_back
 
     def _look_again(self) -> None:
         """Nothing was answered for a while: some threads may count as stuck by now."""
@@ -198,11 +213,12 @@ class Resolver:
     def _answered(self, question: _Question, answer: _Answer) -> None:
         now = self._clock()
         self._under_way.discard(question)
-        self._slow_names.pop(question.name, None)
-        if now - question.started >= _SLOW:
-            self._slow_names[question.name] = None
-            if len(self._slow_names) > self._entries:
-                del self._slow_names[next(iter(self._slow_names))]
+        for names in (self._slow_names, self._proven):
+            names.pop(question.name, None)
+        names = self._slow_names if now - question.started >= _SLOW else self._proven
+        names[question.name] = None
+        if len(names) > self._entries:
+            del names[next(iter(names))]
         self._cache.pop(question.name, None)
         keep = self._keep_failed if isinstance(answer, OSError) else self._keep
         self._cache[question.name] = (now + keep, answer)

@@ -90,11 +90,12 @@ def parse_url(text: str) -> RecipientUrl | Refusal:
     host = _host(authority["host"])
     if isinstance(host, Refusal):
         return host
-    if not _agrees(text, match["authority"]):  # pragma: no cover - no such URL is known
-        return _refuse("it can be read in two ways; write it plainly")
     name, address = host
     target = _encoded((match["path"] or "/") + (match["query"] or ""))
-    return RecipientUrl(text, scheme, name, address, port, target)
+    url = RecipientUrl(text, scheme, name, address, port, target)
+    if not _agrees(url, match["authority"]):  # pragma: no cover - no such URL is known
+        return _refuse("it can be read in two ways; write it plainly")
+    return url
 
 
 def _refuse(reason: str) -> Refusal:
@@ -148,12 +149,23 @@ def _ipv6(text: str) -> tuple[str, IPAddress] | Refusal:
     return address.compressed, address
 
 
-def _agrees(text: str, authority: str) -> bool:
-    """Whether the standard library finds the same host: a second parser as a witness."""
+def _agrees(url: RecipientUrl, authority: str) -> bool:
+    """Whether a second parser, the standard library's, finds the same.
+
+    In what was written, and in every part of what will be sent.
+    """
     try:
-        return urlsplit(text).netloc == authority
+        written = urlsplit(url.text)
+        sent = urlsplit(f"{url.scheme}://{url.authority}{url.target}")
+        port = sent.port or _PORTS[url.scheme]
     except ValueError:  # pragma: no cover - what it refuses is refused before
         return False
+    path, _, query = url.target.partition("?")
+    return (
+        (written.scheme, written.netloc) == (url.scheme, authority)
+        and (sent.scheme, sent.hostname, port) == (url.scheme, url.host, url.port)
+        and (sent.path, sent.query) == (path, query)
+    )
 
 
 def _encoded(target: str) -> str:

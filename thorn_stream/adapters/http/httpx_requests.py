@@ -52,6 +52,9 @@ class Requests:
             target.url = httpx.URL(f"{url.scheme}://{host}:{url.port}{url.target}")
         except httpx.InvalidURL:
             target.refused = Kind.BLOCKED, "url"
+        else:
+            if target.url.raw_host.decode("ascii") != url.host:  # pragma: no cover - none is known
+                target.refused = Kind.BLOCKED, "url"
         target.target = url.target.encode("ascii")
         target.text = url.text
         target.headers = [
