@@ -89,6 +89,8 @@ class Application:
     ) -> None:
         self._log = log
         self.settings = settings = loaded.settings
+        self._master = settings.hmac_secret.get_secret_value() if settings.hmac_secret else None
+        self._prepare = _lane_settings(settings, self._master_now)
         check_client(settings.librdkafka())
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
         guard = guard_for(settings)
@@ -126,8 +128,18 @@ class Application:
         found = await self._upkeep.start(cluster)
         self.worker = self._wire(client, cluster, found)
         self.worker.start()
-        self._subscribers.start(self.worker.dispatcher.use)
+        self._subscribers.start(self.worker.dispatcher.use, self._sign_with)
         self._tick()
+
+    def _master_now(self) -> str | None:
+        return self._master
+
+    def _sign_with(self, master: str) -> None:
+        """The master secret's file holds another one: whatever is sent from now on has it."""
+        assert self.worker is not None
+        self._master = master
+        for lane in self.worker.dispatcher.lanes:
+            lane.settings = self._prepare(lane.subscriber)
 
     @property
     def directory(self) -> Directory:
@@ -197,7 +209,11 @@ class Application:
         self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
         settler = Settler(self._sink, Topics(settings.dead, settings.retry_topic), context)
         dispatcher = Dispatcher(
-            self.directory, self.transport, settler, _lane_settings(settings), context
+            self.directory,
+            self.transport,
+            settler,
+            self._prepare,
+            context,
         )
         main = KafkaSource(main_settings)
         retry = KafkaSource(
@@ -343,7 +359,9 @@ def _event_rules(settings: Settings) -> EventRules:
     )
 
 
-def _lane_settings(settings: Settings) -> Callable[[Subscriber], LaneSettings]:
+def _lane_settings(
+    settings: Settings, master_now: Callable[[], str | None]
+) -> Callable[[Subscriber], LaneSettings]:
     """How a Subscriber's Lane is prepared: its own values, else the settings'."""
     defaults = RetryPolicy(
         retry=settings.retry,
@@ -356,11 +374,11 @@ def _lane_settings(settings: Settings) -> Callable[[Subscriber], LaneSettings]:
         retry_after_max=settings.retry_after_max,
         dead_on=settings.dead_on,
     )
-    master = settings.hmac_secret.get_secret_value() if settings.hmac_secret else None
     agent = settings.user_agent or f"thorn-stream/{__version__}"
 
     def prepare(subscriber: Subscriber) -> LaneSettings:
         secrets = [secret.get_secret_value() for secret in subscriber.hmac_secret]
+        master = master_now()
         if not secrets and master and not isinstance(subscriber, EventSubscriber):
             secrets = [derived_secret(master, subscriber.id)]
         asked = settings.event_timeout if subscriber.timeout is None else subscriber.timeout

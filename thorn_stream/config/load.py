@@ -5,7 +5,7 @@ or `THORN_RETRY_MAX: …`.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,11 +41,15 @@ class Loaded:
     """Settings in force, the file they came from (None: none), and how secrets are looked up.
 
     `secrets` is to be used for subscriber files too: it remembers which variables were named.
+    `inline` reads the subscribers of the settings again, as they were given, with their secrets
+    looked up anew; `master` is the `file:PATH` of the master secret, None when it has none.
     """
 
     settings: Settings
     path: Path | None
     secrets: Secrets
+    inline: Callable[[Callable[[str], str]], Sequence[Subscriber]] = field(repr=False)
+    master: str | None = None
     _unknown: tuple[str, ...] = ()
     _wide: tuple[str, ...] = ()
 
@@ -81,10 +85,18 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     for name, route, value in variables:
         reading.place(name, route, value)
     settings = reading.finish()
-    return Loaded(settings, path, reading.secrets, tuple(unknown), tuple(warnings(settings)))
+    return Loaded(
+        settings,
+        path,
+        reading.secrets,
+        reading.inline,
+        reading.files.get(("hmac_secret",)),
+        tuple(unknown),
+        tuple(warnings(settings)),
+    )
 
 
-@dataclass
+@dataclass(repr=False)  # it holds secrets
 class _Reading:
     """What was given so far, where each of it stood, and what is wrong with it."""
 
@@ -95,6 +107,7 @@ class _Reading:
     wrong: list[tuple[int, str]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
     lines: dict[tuple[str | int, ...], int] = field(default_factory=dict)
+    files: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def read_file(self) -> None:
         data = self.document.data
@@ -254,8 +267,20 @@ class _Reading:
         else:
             # kept out of sight wherever it stands: who looks it up thinks it is one
             at[last] = SecretStr(secret)
+            if text.startswith("file:"):
+                self.files[route] = text
 
     def _subscribers(self) -> tuple[Subscriber, ...]:
+        try:
+            return tuple(self.inline(self.secrets))
+        except ConfigurationError as error:
+            self.broken.add("subscribers")
+            line = self._line(("subscribers",))
+            self.wrong += [(line, text) for text in str(error).splitlines()]
+            return ()
+
+    def inline(self, resolve: Callable[[str], str]) -> Sequence[Subscriber]:
+        """The subscribers given; ConfigurationError names every mistake and its place."""
         given = self.data.get("subscribers")
         if not given:
             return ()
@@ -263,14 +288,12 @@ class _Reading:
         place = self.document.place if name is None else name
         try:
             data = {"subscribers": given}
-            return tuple(parse_subscribers(data, place, self.secrets, look_at_tls=tls_wrong))
+            return parse_subscribers(data, place, resolve, look_at_tls=tls_wrong)
         except ConfigurationError as error:
-            self.broken.add("subscribers")
             told = str(error)
-            told = located(told, self.document) if name is None else told
-            line = self._line(("subscribers",))
-            self.wrong += [(line, text) for text in told.splitlines()]
-            return ()
+            raise ConfigurationError(
+                located(told, self.document) if name is None else told
+            ) from None
 
 
 def _by_line(told: tuple[int, str]) -> int:

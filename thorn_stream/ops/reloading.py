@@ -5,7 +5,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from thorn_stream.adapters.files import FileSubscribers, KeptFiles, Reload, Watcher
+from thorn_stream.adapters.files import FileSubscribers, KeptFiles, Own, Reload, Watcher
 from thorn_stream.adapters.metrics import Metrics
 from thorn_stream.config import Loaded
 from thorn_stream.core.directory import Directory
@@ -37,24 +37,30 @@ class Reloading:
         settings = loaded.settings
         place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
 
-        own = inline(guard, place, settings.subscribers)
-
-        def build(files: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
-            directory = Directory([(place, own), *files])
+        def build(sources: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
+            directory = Directory(sources)
             check(directory)
             return directory
 
+        def read_inline(resolve: Callable[[str], str]) -> Sequence[Subscriber]:
+            return inline(guard, place, loaded.inline(resolve))
+
         files = FileSubscribers(settings.subscriber_files, loaded.secrets, parser(guard))
-        kept = KeptFiles(files, loaded.secrets, build)
+        kept = KeptFiles(files, loaded.secrets, build, Own(place, read_inline, loaded.master))
         self.directory = kept.load()
         self._watcher = Watcher(kept, settings.subscriber_files)
         self._metrics = metrics
         self._log = log
         self._use: Callable[[Directory], None] = lambda _: None
+        self._sign_with: Callable[[str], None] = lambda _: None
 
-    def start(self, use: Callable[[Directory], None]) -> None:
-        """Watch from now on; `use` is given each new Directory, on the loop."""
+    def start(self, use: Callable[[Directory], None], sign_with: Callable[[str], None]) -> None:
+        """Watch from now on.
+
+        On the loop, `use` is given each new Directory, `sign_with` each new master secret.
+        """
         self._use = use
+        self._sign_with = sign_with
         self._watcher.start(self._reloaded)
 
     def stop(self) -> None:
@@ -66,6 +72,9 @@ class Reloading:
             self._log.error("subscribers not taken", source="file", error=mistake)
         if (more := len(reload.mistakes) - _MOST_MISTAKES) > 0:
             self._log.error("subscribers not taken", source="file", error=f"and {more} more")
+        if reload.master is not None:
+            self._sign_with(reload.master)
+            self._log.info("master secret read again", setting="hmac_secret")
         if reload.directory is None:
             self._log.error("subscribers not reloaded", source="file", total=len(self.directory))
             return

@@ -8,7 +8,7 @@ from thorn_stream.adapters.files.documents import (
     read_document,
     write_yaml,
 )
-from thorn_stream.adapters.files.kept import KeptFiles, Reload
+from thorn_stream.adapters.files.kept import KeptFiles, Own, Reload
 from thorn_stream.adapters.files.secrets import Secrets
 from thorn_stream.adapters.files.subscribers import FileSubscribers
 from thorn_stream.adapters.files.watching import Watcher
@@ -17,6 +17,7 @@ __all__ = [
     "Document",
     "FileSubscribers",
     "KeptFiles",
+    "Own",
     "Reload",
     "Secrets",
     "Watcher",
