@@ -28,6 +28,7 @@ from thorn_stream.adapters.observers import Observers
 from thorn_stream.adapters.probes import Probes
 from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.config import Loaded, Settings
+from thorn_stream.core.circuit import CircuitRules
 from thorn_stream.core.clocks import SKEW_TOLD
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
@@ -204,6 +205,7 @@ class Application:
             observer=self._observer,
             dice=random.random,
             rules=_event_rules(settings),
+            circuit=CircuitRules(**settings.circuit.model_dump()),
         )
         largest = {"message.max.bytes": str(found.message_max)}
         self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
@@ -241,6 +243,13 @@ class Application:
         gauge(
             "thorn_lane_depth",
             lambda: {(lane.subscriber.id,): lane.depth for lane in lanes},
+        )
+        gauge(  # the open ones first: there may be more subscribers than series
+            "thorn_circuit_open",
+            lambda: {
+                (lane.subscriber.id,): float(lane.is_open)
+                for lane in sorted(lanes, key=lambda lane: not lane.is_open)
+            },
         )
         gauge(
             "thorn_memory_bytes",
@@ -416,7 +425,6 @@ def refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
     asked = {name: is_asked(settings) for name, is_asked in NOT_THERE.items()}
     for subscriber in directory:
         asked[f"subscriber {subscriber.id}: ordering"] = subscriber.ordering != "none"
-        asked[f"subscriber {subscriber.id}: rate_limit"] = subscriber.rate_limit is not None
     wrong = [
         f"{name}: not available in version {__version__}: remove it"
         for name in asked

@@ -119,14 +119,14 @@ def test_subscribers_that_ask_for_what_is_not_there_are_refused_together(tmp_pat
     """Each with its id, so that one start shows them all."""
     subscribers = [
         {"id": "a", "event": "*", "url": "https://a.example/", "ordering": "key"},
-        {"id": "b", "event": "*", "url": "https://b.example/", "rate_limit": 5},
+        {"id": "b", "event": "*", "url": "https://b.example/", "ordering": "key"},
     ]
     with pytest.raises(ConfigurationError) as told:
         application(tmp_path, subscribers=subscribers)
     lines = str(told.value).splitlines()
     assert [line.split(": not available")[0] for line in lines] == [
         "subscriber a: ordering",
-        "subscriber b: rate_limit",
+        "subscriber b: ordering",
     ]
 
 

@@ -261,11 +261,11 @@ def test_what_librdkafka_does_not_take_is_told_before_anything_is_printed(
 def test_check_refuses_what_run_would_refuse(said: Said, here: Path) -> None:
     """Settings of subscribers, too, that this version cannot keep."""
     (here / "config/subscribers/a.yaml").write_text(
-        "subscribers: [{id: a, event: b, url: 'https://a.example.com/', rate_limit: 3}]\n"
+        "subscribers: [{id: a, event: b, url: 'https://a.example.com/', ordering: key}]\n"
     )
     status, line = said.fails("config", "check")
     assert status == 2
-    assert line.startswith("subscriber a: rate_limit: not available in version ")
+    assert line.startswith("subscriber a: ordering: not available in version ")
 
 
 @pytest.mark.parametrize(
