@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -208,6 +209,56 @@ def test_a_producer_that_broke_for_good_is_replaced(embedded_broker: Broker) -> 
             sent.send(topic, b"x", "after")
             await until(lambda: len(sent.answers) == 2)
             assert set(sent.failed) == {"broken"}
+
+    run(test())
+
+
+def test_a_caller_that_fails_costs_nobody_else_his_report(embedded_broker: Broker) -> None:
+    """An exception out of `done` is told to the loop, and the other records are reported."""
+    topic = embedded_broker.topic("out", 1)
+    told: list[dict[str, Any]] = []
+
+    def fails(_: Any, __: SendFailed | None) -> None:
+        raise ArithmeticError("a fault of the caller")
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with sending(embedded_broker, client={"linger.ms": 50}) as sent:
+            sent.send(topic, b"x", "before")
+            sent.sink.send(topic, (b"k", b"x", []), fails, "fails")
+            sent.send(topic, b"x", "after")
+            assert await sent.sink.stop(20) == 0
+        assert sent.answers == [("before", None), ("after", None)]
+        (context,) = told
+        assert isinstance(context["exception"], ArithmeticError)
+        assert topic in context["message"]
+
+    run(test())
+
+
+def _threads(name: str = "kafka-sink") -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == name}
+
+
+def test_a_second_producer_that_broke_for_good_is_closed(embedded_broker: Broker) -> None:
+    """The one that sends records again alone is replaced like the first; no thread is left."""
+    topic = embedded_broker.topic("out", 1)
+    real = embedded_broker.real
+    assert isinstance(real, EmbeddedProcess)
+    before = _threads()
+
+    async def test() -> None:
+        async with sending(embedded_broker) as sent:
+            real.fail_next(PRODUCE, [10, 45])  # too large together, then alone: out of sequence
+            sent.send(topic, b"x", "broken")
+            await until(lambda: sent.answers)
+            assert not sent.failed["broken"].too_large
+            real.fail_next(PRODUCE, [10])
+            sent.send(topic, b"x", "after")
+            await until(lambda: len(sent.answers) == 2)
+            assert set(sent.failed) == {"broken"}
+            await until(lambda: len(_threads() - before) == 2)
+        await until(lambda: not _threads() - before)
 
     run(test())
 

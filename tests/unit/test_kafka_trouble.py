@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import Consumer, KafkaError
 
 from thorn_stream.adapters.kafka import codes
-from thorn_stream.adapters.kafka.handover import Credit
+from thorn_stream.adapters.kafka.assignment import Assignment
+from thorn_stream.adapters.kafka.handover import Credit, Outbox
+from thorn_stream.adapters.kafka.positions import Positions, Topics
 from thorn_stream.adapters.kafka.settings import (
     SourceSettings,
     consumer_settings,
+    make,
     producer_settings,
     redacted,
     session,
@@ -23,6 +26,7 @@ from thorn_stream.adapters.kafka.trouble import (
     of_message,
     wording,
 )
+from thorn_stream.core.records import Partition
 from thorn_stream.ports import Trouble
 
 
@@ -214,6 +218,41 @@ def test_credit_counts_both_records_and_bytes() -> None:
     credit.taken_size = 1_300
     assert credit.left == (5, -300)
     assert (credit.used_up, credit.half_back) == (True, False)
+
+
+def test_where_to_begin_is_asked_again_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:
+    """Kafka that does not answer at an assignment is a line for people, with no object in it."""
+    client = {"bootstrap_servers": "127.0.0.1:9", "session.timeout.ms": 6000}
+    settings = SourceSettings(client, "g", ("t",), start="latest")
+    topics = Topics(())
+    outbox = Outbox(lambda _, __: True)
+    assignment = Assignment(Positions(settings, topics), topics, outbox)
+    consumer = make(Consumer, consumer_settings(settings))
+    with caplog.at_level(logging.WARNING, "thorn_stream.adapters"):
+        assignment.assign(consumer, [Partition("t", 0)])
+    consumer.close()
+    (line,) = [each.getMessage() for each in caplog.records if "asked again" in each.getMessage()]
+    assert "KafkaError" not in line
+    assert "_TRANSPORT: " in line or "_TIMED_OUT: " in line
+    assert assignment.waits_for_kafka
+
+
+def test_connections_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """While a trouble says that no broker answers, librdkafka's own lines about it are left out."""
+    log = logging.getLogger("thorn_stream.librdkafka")
+    down = KafkaError(codes.ALL_BROKERS_DOWN, "1/1 brokers are down")
+    troubles = Troubles({})
+    troubles.connection(down)
+    with caplog.at_level(logging.DEBUG):
+        log.error("%s [%s] %s", "ERROR", "client", "1/1 brokers are down")
+        log.error("%s [%s] %s", "OTHER", "client", "is told all the same")
+        troubles.works()
+        log.error("%s [%s] %s", "ERROR", "client", "one of three brokers is down")
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "OTHER [client] is told all the same",
+        "ERROR [client] one of three brokers is down",
+    ]
 
 
 def test_one_line_of_librdkafka_per_facility_and_half_minute(

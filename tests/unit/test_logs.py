@@ -173,6 +173,26 @@ def test_no_attempt_is_left_out_when_each_is_asked_for() -> None:
     assert len(logs.taken()) == 10
 
 
+def test_two_groups_that_reach_no_broker_are_one_line_each_30_s() -> None:
+    """Whichever noticed first says it; when that one is well again, the other goes on."""
+    logs = Logs()
+    logs.observer.trouble("thorn", Trouble("broker", "no broker answers"))
+    logs.clock.advance(0.5)
+    logs.observer.trouble("thorn.retry", Trouble("broker", "connection refused"))
+    logs.observer.trouble("thorn.retry", Trouble("group", "no permission"))
+    came = [(line["group"], line["key"]) for line in logs.taken()]
+    assert came == [("thorn", "broker"), ("thorn.retry", "group")]
+    for _ in range(61):
+        logs.clock.advance(1)
+        logs.observer.tick()
+    assert [line["key"] for line in logs.taken()].count("broker") == 2
+    logs.observer.trouble("thorn", Trouble("broker", None))
+    logs.taken()
+    logs.clock.advance(30)
+    logs.observer.tick()
+    assert ("thorn.retry", "broker") in {(line["group"], line["key"]) for line in logs.taken()}
+
+
 def test_a_trouble_is_told_when_it_comes_each_30_s_and_when_it_clears() -> None:
     """Repeats in between are silent; the reminder has the latest text and how long it lasts."""
     logs = Logs()

@@ -13,6 +13,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException
 
 from thorn_stream.adapters.kafka.handover import Outbox
 from thorn_stream.adapters.kafka.positions import Positions, Topics, places, watermarks
+from thorn_stream.adapters.kafka.trouble import wording
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.ports import Assigned, Lost, LostRecords
 
@@ -64,7 +65,8 @@ class Assignment:
         try:
             begin = self._positions.begin(consumer, ours, _AT_ONCE)
         except (KafkaException, TimeoutError) as error:
-            _log.warning("where to begin is asked again: %s", error)
+            why = wording(error.args[0]) if isinstance(error, KafkaException) else error
+            _log.warning("Kafka does not say yet where to begin, it is asked again: %s", why)
             _assign_paused(consumer, ours)
             self._unplaced.update(dict.fromkeys(ours))
         else:

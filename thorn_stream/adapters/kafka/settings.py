@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
+from weakref import WeakSet
 
 from confluent_kafka import KafkaException, Producer
 
@@ -20,6 +21,7 @@ __all__ = [
     "SourceSettings",
     "check_client",
     "common",
+    "connection_is_told",
     "consumer_settings",
     "make",
     "producer_settings",
@@ -207,25 +209,44 @@ def redacted(text: str, settings: Mapping[str, Any]) -> str:
 
 
 class _Calm(logging.Filter):
-    """One line per facility and half minute: while brokers are down there are 20 a second."""
+    """One line per facility and half minute: while brokers are down there are 20 a second.
+
+    `told` are those who tell just now that no broker can be reached; it needs no saying twice.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.told: WeakSet[object] = WeakSet()
         self._last: dict[str, float] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         facility = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
         if facility == "CONFWARN":  # one section of settings serves consumers and producers
             return False
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
+            if facility in _OF_CONNECTIONS and self.told:
+                return False
             if now - self._last.get(facility, -30.0) < 30.0:
                 return False
             self._last[facility] = now
         return True
 
 
+_OF_CONNECTIONS: Final = ("FAIL", "ERROR")
+
+
+def connection_is_told(teller: object, *, told: bool) -> None:
+    """Note whether `teller` tells the user that no broker can be reached.
+
+    Meanwhile librdkafka's own lines about its connections are left out of the log.
+    """
+    with _calm.lock:
+        (_calm.told.add if told else _calm.told.discard)(teller)
+
+
+_calm: Final = _Calm()
 _logger: Final = logging.getLogger("thorn_stream.librdkafka")
-_logger.addFilter(_Calm())
+_logger.addFilter(_calm)
 _logger.addHandler(logging.NullHandler())

@@ -263,7 +263,10 @@ class KafkaSink:
             line.broken = True
         too_large = error.code() == KafkaError.MSG_SIZE_TOO_LARGE
         if too_large and not final:
-            if self._alone is None or self._alone.broken:
+            if self._alone is not None and self._alone.broken:
+                self._alone.close()  # what it has under way is reported as failed
+                self._alone = None
+            if self._alone is None:
                 self._alone = self._make(**{"batch.num.messages": 1})
             if self._produced(self._alone, sending):
                 return
@@ -274,4 +277,8 @@ class KafkaSink:
         self._waiting -= 1
         if not self._waiting:
             self._idle.set()
-        sending.done(sending.token, failed)
+        try:
+            sending.done(sending.token, failed)
+        except Exception as error:  # noqa: BLE001 - the other reports of the batch are told all the same
+            what = f"telling that a record for {sending.topic} was written, or not"
+            self._loop.call_exception_handler({"message": what, "exception": error})

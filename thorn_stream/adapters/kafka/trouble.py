@@ -11,7 +11,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError
 
 from thorn_stream.adapters.kafka import codes
-from thorn_stream.adapters.kafka.settings import redacted
+from thorn_stream.adapters.kafka.settings import connection_is_told, redacted
 from thorn_stream.ports import Trouble
 
 __all__ = ["Troubles", "forbidden", "of_connection", "of_message", "wording"]
@@ -166,10 +166,12 @@ class Troubles:
         if trouble.key not in self._holding:
             self._holding[trouble.key] = trouble
             self._news.append(trouble)
+            connection_is_told(self, told=self.unreachable)
 
     def _clear(self, key: str) -> None:
         if self._holding.pop(key, None) is not None:
             self._news.append(Trouble(key, None))
+            connection_is_told(self, told=self.unreachable)
 
 
 def _topic_in(said: str) -> str | None:

@@ -1,6 +1,7 @@
 """One canonical line per failed Attempt, and one when something changes for an operator."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from thorn_stream.ports import Trouble
 __all__ = ["LogObserver"]
 
 _REMIND: Final = 30.0
+_OF_THE_CONNECTION: Final = ("broker", "login")
 _WELL: Final = 5.0  # what fails now and then is told as one thing that lasts, not as many
 _MOST_PARTITIONS: Final = 50
 _OK: Final = Kind.OK
@@ -104,7 +106,7 @@ class LogObserver:
         for key, state in tuple(self._states.items()):
             if state.well_since is not None and now - state.well_since >= _WELL:
                 self._end(key, state, state.well_since)
-            elif now - state.told >= _REMIND:
+            elif now - max(state.told, self._told_by_another(key)) >= _REMIND:
                 self._tell(key, state, now)
 
     # Attempts
@@ -229,8 +231,10 @@ class LogObserver:
         now = self._clock()
         state = self._states.get(key)
         if state is None:
-            state = self._states[key] = _State(error, now, now)
-            self._tell(key, state, now)
+            told = self._told_by_another(key)
+            state = self._states[key] = _State(error, now, told)
+            if now - told >= _REMIND:
+                self._tell(key, state, now)
         state.text = error
         state.times += 1
         state.well_since = None
@@ -240,6 +244,13 @@ class LogObserver:
         state = self._states.get(key)
         if state is not None and state.well_since is None:
             state.well_since = self._clock()
+
+    def _told_by_another(self, key: tuple[str, ...]) -> float:
+        """When another group told of the same: no broker answers is one trouble, not one each."""
+        if key[0] != "trouble" or key[2] not in _OF_THE_CONNECTION:
+            return -math.inf
+        same = [state.told for k, state in self._states.items() if k[::2] == key[::2] and k != key]
+        return max(same, default=-math.inf)
 
     def _tell(self, key: tuple[str, ...], state: _State, now: float) -> None:
         state.told = now
