@@ -12,7 +12,7 @@ from tests.support.brokers import Broker
 from tests.support.receivers import Call, Receiver
 
 MANY = 3000
-LATEST = 5.0  # seconds; how late they really are is printed
+LATEST = 30.0  # seconds, on a machine that does other things; how late they are is printed
 
 
 @pytest.mark.parametrize("broker", ["apache"], indirect=True)
@@ -37,10 +37,10 @@ def test_many_due_at_once(
     made = settings("/later", retry_tiers=[5, 15, 60], retry_delay=1)
     with dispatcher(tmp_path, made) as running:
         running.ready()
-        due[0] = int(time.time()) + 14  # a date has whole seconds
+        due[0] = int(time.time()) + 20  # a date has whole seconds
         values: list[bytes | None] = [envelope("order.paid", number=i) for i in range(MANY)]
         produce(broker.real.bootstrap_servers, topic, values)
-        until(lambda: receiver.count("/later") >= MANY, 10, "all first attempts")
+        until(lambda: receiver.count("/later") >= MANY, 20, "all first attempts")
         assert time.time() < due[0], "the machine is too slow for this test"
         until(lambda: len(arrivals) == MANY, due[0] - time.time() + LATEST, "all of them again")
         late = sorted(each - due[0] for each in arrivals)
