@@ -1,5 +1,6 @@
 """`thorn-stream config check`, `show`, `schema`."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,16 +38,13 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Read settings and subscriber files; name every mistake with its place."""
-    from thorn_stream.adapters.kafka import check_client
-    from thorn_stream.app import refuse_what_is_not_there
-    from thorn_stream.ops.match import read_directory
+    from thorn_stream.ops.ceilings import cut
+    from thorn_stream.ops.checking import examine, load_examined
 
-    loaded = load(config)
-    directory = read_directory(loaded)
-    refuse_what_is_not_there(loaded.settings, directory)
-    check_client(loaded.settings.librdkafka())
+    loaded = load_examined(config, os.environ)
+    directory = examine(loaded)
     warn(loaded)
-    warnings: list[str] = []
+    warnings = cut(loaded.settings, directory)
     source = str(loaded.path or "no file, defaults")
     count = len(directory)
     told: dict[str, Any] = {"settings": source, "subscribers": count}

@@ -30,7 +30,7 @@ from thorn_stream.core.directory import parse_subscribers
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.subscribers import Subscriber
 
-__all__ = ["DEFAULT_FILE", "Loaded", "load_settings"]
+__all__ = ["DEFAULT_FILE", "Loaded", "UnusableSettings", "load_settings"]
 
 DEFAULT_FILE: Final = Path("config/thorn.yaml")
 _LAST: Final = sys.maxsize
@@ -68,10 +68,24 @@ class Loaded:
         return [*self._wide, *unknown]
 
 
+class UnusableSettings(ConfigurationError):
+    """Settings with mistakes, a line for each.
+
+    `loaded` is what could be read, with defaults where there is a mistake; `doubtful` names the
+    settings that this holds for, so that what follows from them is not told as a mistake.
+    """
+
+    def __init__(self, text: str, loaded: Loaded, doubtful: frozenset[str]) -> None:
+        super().__init__(text)
+        self.loaded = loaded
+        self.doubtful = doubtful
+
+
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     """Read `path` (None: config/thorn.yaml when it is there) and the THORN_ variables over it.
 
-    Raises ConfigurationError with one line for each mistake.
+    Raises ConfigurationError with one line for each mistake; `UnusableSettings` where a part of
+    them could be read.
     """
     if path is None and DEFAULT_FILE.is_file():
         path = DEFAULT_FILE
@@ -85,7 +99,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     for name, route, value in variables:
         reading.place(name, route, value)
     settings = reading.finish()
-    return Loaded(
+    loaded = Loaded(
         settings,
         path,
         reading.secrets,
@@ -94,6 +108,10 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         tuple(unknown),
         tuple(warnings(settings)),
     )
+    if reading.wrong:
+        text = "\n".join(line for _, line in sorted(reading.wrong, key=_by_line))
+        raise UnusableSettings(text, loaded, frozenset(reading.broken | reading.at_odds))
+    return loaded
 
 
 @dataclass(repr=False)  # it holds secrets
@@ -106,6 +124,7 @@ class _Reading:
     variables: dict[tuple[str, ...], str] = field(default_factory=dict)
     wrong: list[tuple[int, str]] = field(default_factory=list)
     broken: set[str] = field(default_factory=set)
+    at_odds: set[str] = field(default_factory=set)
     lines: dict[tuple[str | int, ...], int] = field(default_factory=dict)
     files: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
@@ -183,7 +202,10 @@ class _Reading:
         return True
 
     def finish(self) -> Settings:
-        """Look up secrets, check each setting, then what holds between those that are right."""
+        """Look up secrets, check each setting, then what holds between those that are right.
+
+        With a mistake in `wrong` it is what could be read, defaults in the place of the rest.
+        """
         self._look_up()
         subscribers = self._subscribers()
         settings = self._validated(self.data)
@@ -199,10 +221,7 @@ class _Reading:
                 named = (found.at, *((name,) for name in found.also))
                 at = next((route for route in named if self._given(route)), found.at)
                 self._relation(at, found.at, found.text)
-        if self.wrong:
-            raise ConfigurationError(
-                "\n".join(text for _, text in sorted(self.wrong, key=_by_line))
-            )
+                self.at_odds.add(str(found.at[0]))
         return settings.model_copy(update={"subscribers": subscribers})
 
     def _relation(self, at: tuple[Any, ...], subject: tuple[Any, ...], text: str) -> None:

@@ -8,19 +8,20 @@ from thorn_stream.core.directory import Directory
 from thorn_stream.core.envelope import Envelope, decode
 from thorn_stream.core.errors import UsageError
 from thorn_stream.core.records import Record
+from thorn_stream.core.validators import Guard
 from thorn_stream.ops.guarding import guard_for, inline, parser
 
 __all__ = ["match", "read_directory", "table"]
 
 
-def read_directory(loaded: Loaded) -> Directory:
+def read_directory(loaded: Loaded, guard: Guard | None = None) -> Directory:
     """Everybody who may be called: from the settings, and from files.
 
-    Raises ConfigurationError with a line for each mistake, URLs that the validators refuse
-    included.
+    `guard` is that of the settings unless another is given. Raises ConfigurationError with a line
+    for each mistake, URLs that it refuses included.
     """
     settings = loaded.settings
-    guard = guard_for(settings)
+    guard = guard_for(settings) if guard is None else guard
     files = FileSubscribers(settings.subscriber_files, loaded.secrets, parser(guard))
     place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
     return Directory([(place, inline(guard, place, settings.subscribers)), *files.sources()])

@@ -11,6 +11,7 @@ from thorn_stream.config import Loaded
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
+from thorn_stream.ops.ceilings import cut
 from thorn_stream.ops.guarding import inline, parser
 
 __all__ = ["Reloading"]
@@ -34,7 +35,8 @@ class Reloading:
         metrics: Metrics,
         log: FilteringBoundLogger,
     ) -> None:
-        settings = loaded.settings
+        self._settings = settings = loaded.settings
+        self._cut: frozenset[str] = frozenset()
         place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
 
         def build(sources: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
@@ -61,6 +63,7 @@ class Reloading:
         """
         self._use = use
         self._sign_with = sign_with
+        self._tell_what_is_cut()
         self._watcher.start(self._reloaded)
 
     def stop(self) -> None:
@@ -88,3 +91,14 @@ class Reloading:
             removed=reload.removed,
             total=len(reload.directory),
         )
+        self._tell_what_is_cut()
+
+    def _tell_what_is_cut(self) -> None:
+        """Each value beyond a ceiling once, for as long as it stays."""
+        lines = cut(self._settings, self.directory)
+        news = [line for line in lines if line not in self._cut]
+        self._cut = frozenset(lines)
+        for line in news[:_MOST_MISTAKES]:
+            self._log.warning("beyond a ceiling", error=line)
+        if (more := len(news) - _MOST_MISTAKES) > 0:
+            self._log.warning("beyond a ceiling", error=f"and {more} more")

@@ -14,6 +14,8 @@ from structlog.typing import FilteringBoundLogger
 from thorn_stream.adapters.logs import summary
 from thorn_stream.app import Application
 from thorn_stream.config import Loaded
+from thorn_stream.core.errors import ConfigurationError
+from thorn_stream.ops.checking import examine
 from thorn_stream.version import __version__
 
 __all__ = ["run"]
@@ -46,7 +48,11 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(loaded: Loaded, log: FilteringBoundLogger) -> bool:
-    app = Application(loaded, log)
+    try:
+        app = Application(loaded, log)
+    except ConfigurationError:
+        examine(loaded)  # raises all the mistakes, not the first kind alone
+        raise
     stop = _stop_on_signals()
     _calm_the_collector()
     asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
