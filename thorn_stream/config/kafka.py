@@ -85,7 +85,8 @@ def _finish(config: dict[str, Any]) -> dict[str, Any]:
     servers = config.setdefault("bootstrap.servers", _DEFAULT_SERVERS)
     wrong = _wrong_server(str(servers))
     if wrong is not None:
-        msg = f"bootstrap.servers must be host:port (or several, with commas), not {wrong!r}"
+        shown = wrong.rpartition("@")[2]  # a password may stand before it
+        msg = f"bootstrap.servers must be host:port (or several, with commas), not {shown!r}"
         raise ValueError(msg)
     return {
         key: SecretStr(str(value)) if is_secret(key) and not isinstance(value, SecretStr) else value

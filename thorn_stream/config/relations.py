@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from thorn_stream.config.kinds import REFERENCE, invalid_topic
 from thorn_stream.core.validators import VALIDATORS
@@ -166,6 +167,18 @@ def _transport(settings: "Settings") -> Iterator[Mistake]:
             yield Mistake(
                 (name,), "needs the httpx transport: add `transport: httpx`", ("transport",)
             )
+    if settings.proxy is not None and not _is_proxy(settings.proxy.get_secret_value()):
+        text = "is not the URL of a proxy; write it like http://user:password@host:3128"
+        yield Mistake(("proxy",), text)
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
 def _own_http(settings: "Settings") -> Iterator[Mistake]:

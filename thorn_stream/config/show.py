@@ -22,11 +22,21 @@ def in_force(settings: Settings) -> dict[str, Any]:
 
 
 def shown_subscriber(subscriber: Subscriber) -> dict[str, Any]:
-    """A subscriber without its secrets; values of headers may be ones too (Authorization)."""
+    """A subscriber without its secrets.
+
+    Values of headers may be ones (Authorization), and so may the query of its URL (?token=...).
+    """
     shown: dict[str, Any] = _plain(subscriber.model_dump(mode="python", exclude_defaults=True))
+    shown["url"] = _without_query(subscriber.url)
     if subscriber.headers:
         shown["headers"] = dict.fromkeys(subscriber.headers, MASK)
     return shown
+
+
+def _without_query(url: str) -> str:
+    """Its query as `set`; no user part is there, and the fragment is sent to nobody."""
+    there, mark, _ = url.partition("#")[0].partition("?")
+    return f"{there}?{MASK}" if mark else there
 
 
 def _plain(value: Any) -> Any:

@@ -118,8 +118,8 @@ class Attempt:
 
     delivery: Delivery
     target: object
-    headers: bytes
-    body: bytes
+    headers: bytes = field(repr=False)  # Authorization may be among them
+    body: bytes = field(repr=False)
     timeout: float
     keep_alive: bool
     ended: Callable[["Attempt", Outcome], None]

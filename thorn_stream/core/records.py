@@ -1,6 +1,6 @@
 """What Kafka hands over: Records, and the partitions they stand in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 __all__ = ["Headers", "Partition", "Position", "Record", "header"]
@@ -39,9 +39,9 @@ class Record:
     topic: str
     partition: int
     offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
     timestamp: int
 
     @property

@@ -147,7 +147,8 @@ class Subscriber(BaseModel):
         for name, value in headers.items():
             lower = name.lower()
             if not TOKEN.fullmatch(name):
-                raise ValueError(f"{name!r} is no header name")
+                # somebody may have written the value into it as well
+                raise ValueError(f"{name.partition(':')[0][:40]!r} is no header name")
             if lower in FORBIDDEN_HEADERS or lower.startswith(("hook-", "webhook-")):
                 raise ValueError(f"{name} is made by thorn_stream or the connection: remove it")
             if lower in seen:

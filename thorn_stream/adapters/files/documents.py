@@ -33,6 +33,8 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes; what is a number or a boolean is told by YAML 1.2."""
 
 
+# A secret without quotes that begins with *, & or ! is one of these to YAML, which tells its text.
+_UNQUOTED: Final = re.compile(r"\b(alias|anchor|tag handle|tag) (?:'.*'|\".*\")")
 _LONGEST_NUMBER: Final = 400
 _PREFIX: Final = "tag:yaml.org,2002:"
 _DECIMAL: Final = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
@@ -103,7 +105,8 @@ def _yaml(text: str, place: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        msg = f"{place}:{line}: is not YAML: {error.problem or error.context}{_hint(text, line)}"
+        problem = _UNQUOTED.sub(r"\1", error.problem or error.context or "")
+        msg = f"{place}:{line}: is not YAML: {problem}{_hint(text, line)}"
         raise ConfigurationError(msg) from None
     except yaml.YAMLError as error:
         msg = f"{place}: is not YAML: {' '.join(str(error).split())}"
