@@ -221,7 +221,8 @@ def test_a_million_urls_lead_nowhere(number: int) -> None:
     seen = dial(list(tried.texts))
     print(
         f"seeds {number}000 to {number}{rounds - 1:03}: {tried.total} URLs, "
-        f"{tried.refused} refused before any look-up, {tried.public} public, {len(tried.texts)} asked of both transports, canary {seen}"
+        f"{tried.refused} refused before any look-up, {tried.public} public, "
+        f"{len(tried.texts)} asked of both transports, canary {seen}"
     )
     assert tried.total >= URLS_EACH
     assert seen == (0, 0)
