@@ -11,6 +11,13 @@ from thorn_stream.adapters.kafka.admin import (
 )
 from thorn_stream.adapters.kafka.browse import browse, record_at
 from thorn_stream.adapters.kafka.drain import KafkaReplay, ReplaySettings
+from thorn_stream.adapters.kafka.groups import (
+    begin_group,
+    committed_by,
+    delete_groups,
+    empty_groups,
+    session_seconds,
+)
 from thorn_stream.adapters.kafka.settings import SourceSettings, check_client, session
 from thorn_stream.adapters.kafka.sink import KafkaSink, SinkSettings
 from thorn_stream.adapters.kafka.source import KafkaSource
@@ -24,14 +31,19 @@ __all__ = [
     "SinkSettings",
     "SourceSettings",
     "TopicSpec",
+    "begin_group",
     "browse",
     "check_client",
+    "committed_by",
     "create_topics",
+    "delete_groups",
     "delete_topics",
     "describe",
+    "empty_groups",
     "group_access",
     "record_at",
     "session",
+    "session_seconds",
     "topic_access",
     "topic_configs",
 ]

@@ -16,7 +16,7 @@ from thorn_stream.adapters.kafka.settings import SourceSettings, common, make
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
 
-__all__ = ["Positions", "Topics", "places", "watermarks"]
+__all__ = ["Positions", "Topics", "committed", "places", "watermarks"]
 
 
 def places(where: Mapping[Partition, Position] | Iterable[Partition]) -> list[TopicPartition]:
@@ -73,7 +73,7 @@ class Positions:
         the same moment, or they would take the group for an old one.
         """
         found = {p: self.first[p] for p in partitions if p in self.first}
-        found |= _committed(consumer, partitions, timeout)
+        found |= committed(consumer, partitions, timeout)
         missing = [p for p in partitions if p not in found]
         if missing and not found and self._is_fresh(consumer, missing, timeout):
             self.first = self._ends(consumer, missing, timeout)
@@ -90,7 +90,7 @@ class Positions:
         if self._group_is_old:
             return False
         everywhere = self.all_partitions(consumer, partitions, timeout)
-        if _committed(consumer, everywhere, timeout) or self._committed_elsewhere(timeout):
+        if committed(consumer, everywhere, timeout) or self._committed_elsewhere(timeout):
             self._group_is_old = True
             return False
         return True
@@ -137,9 +137,10 @@ def watermarks(consumer: Consumer, partition: Partition, timeout: float) -> tupl
     return low, high
 
 
-def _committed(
+def committed(
     consumer: Consumer, partitions: Sequence[Partition], timeout: float
 ) -> dict[Partition, Position]:
+    """What the group of this client has committed of these. Raises `KafkaException`."""
     found = {}
     asked = places(partitions)
     for told in consumer.committed(asked, timeout=timeout) if asked else ():
