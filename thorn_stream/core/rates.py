@@ -12,8 +12,9 @@ __all__ = ["Bucket", "Shares", "share"]
 _LIVE: Final = 0.75
 _OTHERS: Final = 0.25
 _BURST: Final = 0.04
-"""Seconds of its rate that a Bucket holds: two ticks of the loop. As much less is filled in per
-second, so that no second sees more than the rate, not even the one after a pause."""
+"""Seconds of its rate that a Bucket holds: two ticks of the loop, which is how exactly requests are
+timed. As much less is filled in per second, so that no second sees more than the rate, not even the
+one after a pause."""
 
 
 def share(ours: int, total: int) -> float:
@@ -40,8 +41,8 @@ class Shares:
 class Bucket:
     """Tokens of one Lane: one for each request. It begins empty, so a restart gains nothing.
 
-    `rate` is this process's part, per second. Below 25 per second it holds one token: two requests
-    are then 1/rate apart.
+    `rate` is this process's part, per second. Below 25 per second it holds one token, and what
+    comes in between two ticks: two requests are then about 1/rate apart.
     """
 
     __slots__ = ("_at", "tokens")
@@ -57,7 +58,7 @@ class Bucket:
         if burst >= 1.0:
             self.tokens = min(burst, self.tokens + passed * (rate - burst))
         else:
-            self.tokens = min(1.0, self.tokens + passed * rate)
+            self.tokens = min(1.0 + burst, self.tokens + passed * rate)
 
     def take(self) -> None:
         """For one request; there has to be a token."""

@@ -1,7 +1,7 @@
 """How Lanes share what a process has: connections and bytes. Pure functions of a few counts.
 
-The rule is the same for both: while half is free, anybody may take it; after that each only its
-even part of that half, so that the rest is for the others, however slow the greedy ones are.
+The rule is the same for both: up to a mark anybody may take what is free; beyond it each only an
+even part, so that there is always some for the others, however slow the greedy ones are.
 """
 
 from enum import Enum
@@ -27,11 +27,11 @@ def for_later_ones(connections: int) -> int:
 def may_connect(lane: int, total: int, connections: int, busy: int) -> bool:
     """Whether a Lane with `lane` requests in flight may have one more connection.
 
-    `total` are in flight in all Lanes, of which `busy` have any.
+    `total` are in flight in all Lanes, of which `busy` have any. The last quarter is in even parts.
     """
-    if 2 * total < connections:
+    if 4 * total < 3 * connections:
         return True
-    return total < connections and lane < max(1, connections // (2 * max(1, busy)))
+    return total < connections and lane < max(1, connections // (4 * max(1, busy)))
 
 
 def takes_too_many_bytes(lane: int, total: int, memory: int, queued: int) -> bool:
