@@ -130,6 +130,22 @@ def test_allowed_networks_let_through_only_what_lies_in_them() -> None:
     assert refused_as(IPv6Address("fd12:3457::1"), allowed) == "unique local"
 
 
+@pytest.mark.parametrize("row", REFUSED_NETWORKS, ids=lambda row: str(row.network))
+def test_the_neighbours_of_every_row_are_judged_by_the_other_rows(row: RefusedNetwork) -> None:
+    """One before its first address and one behind its last: no row is wider than it says."""
+    made = type(row.network.network_address)
+    first, last = int(row.network.network_address), int(row.network.broadcast_address)
+    highest = 2**row.network.max_prefixlen - 1
+    for number in (max(first - 1, 0), min(last + 1, highest)):
+        address = made(number)
+        rows = [one for one in REFUSED_NETWORKS if one.network.version == address.version]
+        outside = isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST
+        refused = outside or any(address in one.network for one in rows)
+        if isinstance(address, IPv6Address) and embedded(address):
+            continue  # judged by what is inside as well: tested by itself
+        assert (refused_as(address) is not None) == refused
+
+
 def test_an_address_without_anything_inside_embeds_nothing() -> None:
     """Ordinary IPv6 addresses, and :: and ::1, carry no IPv4 address."""
     for address in ("2606:4700::1111", "::", "::1", "fe80::1"):

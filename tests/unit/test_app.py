@@ -11,9 +11,14 @@ import yaml
 
 from tests.support.brokers import Broker
 from tests.support.receivers import Call, Receiver, closed_port
+from thorn_stream.adapters.http import NativeTransport
+from thorn_stream.adapters.http.httpx_transport import HttpxTransport
+from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.app import NOT_THERE, Application
 from thorn_stream.config import load_settings
-from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
+from thorn_stream.core.addresses import IPAddress
+from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable, SecurityError
+from thorn_stream.core.validators import Guard
 
 WITHIN = 20.0
 ASKED: dict[str, Any] = {
@@ -128,6 +133,31 @@ def test_subscribers_that_ask_for_what_is_not_there_are_refused_together(tmp_pat
         "subscriber a: ordering",
         "subscriber b: ordering",
     ]
+
+
+class Open(Guard):
+    """A guard that would refuse, and does not."""
+
+    def address(self, address: IPAddress) -> None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [NativeTransport, HttpxTransport])
+def test_a_guard_that_does_not_hold_keeps_the_dispatcher_from_starting(
+    tmp_path: Path, kind: Any
+) -> None:
+    """The self-test comes before Kafka is asked: nothing is joined, and so nothing delivered."""
+    one = application(tmp_path, kafka={"bootstrap_servers": f"127.0.0.1:{closed_port()}"})
+    rules = Guard.from_names([["block_internal_ips"]]).validators
+    one.transport = kind(Open(rules), Resolver(), max_connections=4)
+
+    async def run() -> None:
+        with pytest.raises(SecurityError, match=r"self-test: .* nothing is delivered"):
+            await one.start()
+        assert one.worker is None
+        await one.stop()
+
+    asyncio.run(run())
 
 
 def test_a_kafka_that_never_answers_ends_the_start_and_nothing_is_left_open(
