@@ -3,12 +3,9 @@
 import pytest
 
 from thorn_stream.core.flow import (
-    HOLD_FOR,
     STALL,
-    Choice,
     Hold,
     Limits,
-    choose,
     is_crowded,
     patience,
     should_pause,
@@ -16,26 +13,6 @@ from thorn_stream.core.flow import (
     stalled,
     takes_too_much,
 )
-
-
-@pytest.mark.parametrize(
-    ("queued", "waited", "has_room", "expected"),
-    [
-        (0, 0.0, True, Choice.SEND),
-        (0, 0.0, False, Choice.QUEUE),
-        (1, 0.0, True, Choice.QUEUE),  # never past those that wait already
-        (9, 99.0, False, Choice.QUEUE),
-        (10, HOLD_FOR, False, Choice.HOLD),
-        (10, HOLD_FOR + 0.001, False, Choice.PARK),
-        (11, 0.0, True, Choice.HOLD),
-        (11, 1.0, True, Choice.PARK),
-    ],
-)
-def test_a_lane_of_ten_chooses(
-    queued: int, waited: float, has_room: bool, expected: Choice
-) -> None:
-    """Sent with room and nobody before it; queued up to the size; then held or parked."""
-    assert choose(queued, 10, waited, has_room=has_room) is expected
 
 
 def test_a_partition_is_paused_at_its_bounds_and_resumed_at_half() -> None:

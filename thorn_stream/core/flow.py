@@ -1,10 +1,9 @@
-"""When something is sent, queued, held back or parked; when a partition is paused.
+"""When a partition is paused and intake held back; what a stall means.
 
 Pure functions of state and time; the state itself is kept by dispatch.
 """
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from thorn_stream.core import offsets
@@ -14,10 +13,8 @@ __all__ = [
     "LATE_FOR_LANE",
     "METADATA_FULL",
     "STALL",
-    "Choice",
     "Hold",
     "Limits",
-    "choose",
     "is_crowded",
     "patience",
     "should_pause",
@@ -45,15 +42,6 @@ others without our knowing: the whole process may have stood still. Below any us
 more). The same for a commit without an answer where nobody knows how long the session is."""
 
 
-class Choice(Enum):
-    """What becomes of a Delivery that is offered to a Lane."""
-
-    SEND = "send"
-    QUEUE = "queue"
-    HOLD = "hold"  # queue this one and hold intake back until there is room
-    PARK = "park"
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The settings that bound a process. Waits in seconds, sizes in bytes."""
@@ -70,15 +58,6 @@ class Limits:
     commit_patience: float = STALL  # see `patience`
     unknown_grace: float = 600.0
     max_event_age: float | None = None
-
-
-def choose(queued: int, lane_size: int, head_waited: float, *, has_room: bool) -> Choice:
-    """Decide for one Delivery; `head_waited` is how long (seconds) the Lane's oldest has waited."""
-    if has_room and not queued:
-        return Choice.SEND
-    if queued < lane_size:
-        return Choice.QUEUE
-    return Choice.HOLD if head_waited <= HOLD_FOR else Choice.PARK
 
 
 def should_pause(depth: int, incomplete: int, held: int, limits: Limits, noted: int = 0) -> bool:
