@@ -64,6 +64,18 @@ def test_a_retry_record_says_how_far_a_delivery_has_come() -> None:
     assert dict(made[4:]) == OURS
 
 
+def test_a_kept_answer_is_in_the_dead_letter_alone() -> None:
+    """The receiver's last answer, when it was kept; a retry record has none."""
+    delivery = given_up()
+    assert "thorn-response" not in dict(
+        dead_letter_headers(held(delivery, due=0, now=0), Reason.GONE)
+    )
+    delivery.response = b"no \xff"
+    kept = held(delivery, due=0, now=0)
+    assert dict(dead_letter_headers(kept, Reason.GONE))["thorn-response"] == b"no \xff"
+    assert "thorn-response" not in dict(headers(kept))
+
+
 def test_the_first_attempt_is_now_when_there_was_none() -> None:
     """Or when it was handed over first."""
     assert held(given_up(first=None), due=9_000, now=5_000).first == 5_000

@@ -102,6 +102,16 @@ class Logs:
         )
 
 
+def test_an_answer_that_was_kept_is_in_the_line() -> None:
+    """As text, what is none escaped; where nothing was kept there is no such key."""
+    logs = Logs()
+    logs.attempted(Outcome(Kind.STATUS, 503, body=b"busy \xff"), Dead(Reason.EXHAUSTED))
+    logs.attempted(Outcome(Kind.STATUS, 503), Dead(Reason.EXHAUSTED))
+    kept, none = logs.taken()
+    assert kept["response"] == "busy \\xff"
+    assert "response" not in none
+
+
 def test_a_failed_attempt_is_one_line_of_the_documented_shape() -> None:
     """Every key is there under its name, also those that have no value."""
     logs = Logs()

@@ -83,7 +83,7 @@ def test_what_is_not_there_is_marked() -> None:
     assert not reference.NO_EFFECT & NOT_THERE.keys()
 
 
-@pytest.mark.parametrize("name", sorted(reference.NO_EFFECT - {"keep_response"}))
+@pytest.mark.parametrize("name", sorted(reference.NO_EFFECT))
 def test_a_setting_without_effect_is_read_nowhere(name: str) -> None:
     """Who gives it an effect takes its mark away."""
     read = re.compile(rf"settings\.{re.escape(name)}\b")
@@ -147,6 +147,7 @@ def test_the_page_of_headers_is_complete() -> None:
     assert entry is not None
     dead = held(Delivery(envelope, _subscriber(), "d", entry, attempts=1), due=5, now=5)
     dead.unknown_since = 4
+    dead.response = b"kept"
     ours = {name for name, _ in dead_letter_headers(dead, Reason.GONE)}
     ours |= {name for name, _ in undecodable_headers(record, "x")}
     assert set(rows(page)) == sent | ours

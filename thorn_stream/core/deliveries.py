@@ -83,12 +83,13 @@ class Delivery:
     """One event for one Subscriber.
 
     `attempts` counts the Attempts made so far; `first` is when the first was made (or it was first
-    parked), unix milliseconds, None before that; `error` is the last one's, as in
-    `Outcome.error`. `entry` is what it holds open in the Ledger. `definition` is the Subscriber's
-    own JSON, when it came with the event. `again`: it comes from a tier, or was parked. `put_back`
-    is there when it stands somewhere already: it takes what cannot be tried now, with the cause
-    (as in `Parked`), in place of a record that would be written. `follow`, where it is there, takes
-    what was decided after each Attempt: the Delivery is tried again where it stands.
+    parked), unix milliseconds, None before that; `error` is the last one's, as in `Outcome.error`,
+    and `response` the beginning of what its receiver answered, if that is kept. `entry` is what it
+    holds open in the Ledger. `definition` is the Subscriber's own JSON, when it came with the
+    event. `again`: it comes from a tier, or was parked. `put_back` is there when it stands
+    somewhere already: it takes what cannot be tried now, with the cause (as in `Parked`), in place
+    of a record that would be written. `follow`, where it is there, takes what was decided after
+    each Attempt: the Delivery is tried again where it stands.
     """
 
     envelope: Envelope
@@ -98,6 +99,7 @@ class Delivery:
     attempts: int = 0
     first: int | None = None
     error: str = ""
+    response: bytes | None = field(default=None, repr=False)
     queued_at: float = 0.0
     definition: str = ""
     again: bool = False

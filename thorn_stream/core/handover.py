@@ -6,7 +6,7 @@ ours are replaced at each round, never piled up (spelling: docs/reference, "Reco
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from thorn_stream.core.deliveries import Delivery, Reason
@@ -47,6 +47,7 @@ class Held:
     error: str = ""
     unknown_since: int | None = None
     definition: str = ""
+    response: bytes | None = field(default=None, repr=False)
 
 
 def held(delivery: Delivery, *, due: int, now: int) -> Held:
@@ -60,6 +61,7 @@ def held(delivery: Delivery, *, due: int, now: int) -> Held:
         first=now if delivery.first is None else delivery.first,
         error=delivery.error,
         definition=delivery.definition,
+        response=delivery.response,
     )
 
 
@@ -102,8 +104,9 @@ def headers(of: Held) -> Headers:
 
 
 def dead_letter_headers(of: Held, reason: Reason) -> Headers:
-    """Headers of the dead letter of a Delivery."""
-    return [*headers(of), ("thorn-reason", _text(reason))]
+    """Headers of the dead letter of a Delivery, with its receiver's last answer if that is kept."""
+    answer = [] if of.response is None else [("thorn-response", of.response)]
+    return [*headers(of), *answer, ("thorn-reason", _text(reason))]
 
 
 def undecodable_headers(record: Record, why: str) -> Headers:

@@ -153,7 +153,7 @@ class Dispatcher:
             decided = Retry(decided.due, IN_PLACE)
         self._observer.attempted(delivery, outcome, decided)
         self._observer.settled(decided)
-        delivery.error = outcome.error
+        delivery.error, delivery.response = outcome.error, outcome.body
         if delivery.follow is not None:
             delivery.follow(delivery, decided)
         else:

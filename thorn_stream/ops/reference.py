@@ -32,7 +32,6 @@ NO_EFFECT: Final = frozenset(
         "cursors_topic",
         "dispatcher",
         "flush_timeout",
-        "keep_response",
         "on_full",
         "ordered_max",
         "park_max",

@@ -132,6 +132,8 @@ class LogObserver:
         }
         if isinstance(settlement, Dead):
             line["reason"] = str(settlement.reason)
+        if outcome.body is not None:  # `keep_response`
+            line["response"] = outcome.body.decode("utf-8", "backslashreplace")
         level = logging.INFO if ok else logging.WARNING
         self._logger.log(level, "attempt", **line)
 
