@@ -132,6 +132,14 @@ class Assignment:
         if waiting:
             consumer.pause(places(waiting))
 
+    @property
+    def reading(self) -> dict[Partition, int]:
+        """Those of which records should come, and the next offset of each."""
+        if self._starved:
+            return {}
+        waiting = self._paused | self._unplaced.keys()
+        return {p: offset for p, offset in self.next.items() if p not in waiting}
+
     # --- moving -------------------------------------------------------------------------------
 
     def move(self, consumer: Consumer, partition: Partition, offset: int) -> None:

@@ -45,6 +45,7 @@ class Intake:
         self._starved_since: float | None = None
         self._starved = False
         self._average = 1_000.0  # bytes per record, of late
+        self.emptied = 0.0  # when the client last had nothing to hand over
 
     def read(self, consumer: Consumer) -> None:
         """Poll once, and drain what is there: a wait for a full batch would cost latency."""
@@ -54,6 +55,7 @@ class Intake:
         self._starved_since = None
         first = consumer.poll(_POLL)
         if first is None:
+            self.emptied = time.monotonic()
             return
         # out before the drain: what a callback in it tells comes after this record
         self._take([first])

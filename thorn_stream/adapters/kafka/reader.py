@@ -22,6 +22,7 @@ from thorn_stream.adapters.kafka.handover import Credit, Outbox
 from thorn_stream.adapters.kafka.intake import Intake, partition_of
 from thorn_stream.adapters.kafka.positions import Positions, Topics, places
 from thorn_stream.adapters.kafka.settings import SourceSettings, consumer_settings, make
+from thorn_stream.adapters.kafka.stuck import Stuck
 from thorn_stream.adapters.kafka.trouble import Troubles, forbidden, wording
 from thorn_stream.adapters.kafka.watch import Watch
 from thorn_stream.core.errors import ConfigurationError
@@ -73,6 +74,7 @@ class Reader:
         self._positions = Positions(settings, excluded)
         self._assignment = Assignment(self._positions, excluded, outbox)
         self._watch = Watch(settings)
+        self._stuck = Stuck(settings)
         self._troubles = Troubles(settings.client)
         self._intake = Intake(
             credit, self._assignment, outbox, self._failed, self._troubles.works, self._obey
@@ -272,6 +274,8 @@ class Reader:
             self._watch.look_at_ends(self._consumer, following)
         if following and self._is_due("total", _TOTAL):
             self._count_partitions()
+        if self._is_due("stuck", _CHORE):
+            self._look_for_stuck()
         if following and self._is_due("topics", self._settings.topic_check):
             self._assignment.begin_anew(self._watch.made_anew(following))
             if self._troubles and self._watch.readable:
@@ -293,6 +297,13 @@ class Reader:
         with contextlib.suppress(KafkaException):
             ours = self._assignment.next
             self.total = len(self._positions.all_partitions(self._consumer, ours, _PROBE))
+
+    def _look_for_stuck(self) -> None:
+        reading = self._assignment.reading
+        stuck, found = self._stuck.look(self._consumer, reading, self._intake.emptied)
+        self._troubles.stuck(stuck, self._settings.stuck_after)
+        for partition in found:
+            self._assignment.move(self._consumer, partition, reading[partition])
 
     def _probe(self) -> None:
         with contextlib.suppress(KafkaException):

@@ -82,7 +82,7 @@ class SourceSettings:
     (names or `^regex`) is never read; `start` counts for the first start of the group only;
     `records` and `size` (bytes) are the credit a source begins with; `embedded` says that the
     broker is the embedded one; each `topic_check` seconds it is asked whether the topics are
-    still the same.
+    still the same; a partition of which nothing has come for `stuck_after` seconds is looked at.
     """
 
     client: Mapping[str, Any]
@@ -95,6 +95,7 @@ class SourceSettings:
     records: int = 10_000
     size: int = 67_108_864
     topic_check: float = 5.0
+    stuck_after: float = 60.0
 
 
 def common(client: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from confluent_kafka import KafkaError
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.settings import connection_is_told, redacted
+from thorn_stream.core.records import Partition
 from thorn_stream.ports import Trouble
 
 __all__ = ["Troubles", "forbidden", "of_connection", "of_message", "wording"]
@@ -19,6 +20,7 @@ __all__ = ["Troubles", "forbidden", "of_connection", "of_message", "wording"]
 BROKER: Final = "broker"
 GROUP: Final = "group"
 LOGIN: Final = "login"
+_STUCK: Final = "stuck:"
 
 _ACL: Final = "`thorn-stream topics plan --acl` prints the rules"
 
@@ -153,6 +155,18 @@ class Troubles:
 
     def joined(self) -> None:
         self._clear(GROUP)
+
+    def stuck(self, partitions: Collection[Partition], seconds: float) -> None:
+        """These stand still, and no others."""
+        for key in tuple(self._holding):
+            if key.startswith(_STUCK) and key.removeprefix(_STUCK) not in map(str, partitions):
+                self._clear(key)
+        for partition in partitions:
+            text = (
+                f"{partition} stands still: Kafka has records, and its client has handed over "
+                f"none for {seconds:.0f} s; it is read anew. If it stays, restart this process"
+            )
+            self._hold(Trouble(f"{_STUCK}{partition}", text))
 
     def news(self) -> list[Trouble]:
         """Take the changes since the last time."""
