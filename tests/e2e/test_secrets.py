@@ -95,8 +95,8 @@ def use(running: Dispatcher, broker: Broker) -> list[str]:
         f"subscribers: [{{id: filed, hmac_secrt: {secret('misspelt')}}}]",
         f"hmac_secret: *{secret('alias')}",
     ):
-        (folder / "subscribers/a.yaml").write_text(wrong)
         before = running.metric("thorn_reload_total", source="file", result="error")
+        (folder / "subscribers/a.yaml").write_text(wrong)
         until(
             lambda before=before: running.metric("thorn_reload_total", result="error") > before,  # type: ignore[misc]  # mypy cannot infer defaults of lambdas
             WITHIN,

@@ -1,11 +1,13 @@
 """A small HTTP server for /livez, /readyz and /metrics: for kubelets and Prometheus, no more.
 
-It may face a network: a request's head is bounded in size, an exchange in time, and connections
-in number. When all are taken the oldest gives way, so that idle ones cannot keep a probe out.
+It may face a network: a request's head is bounded in size, an exchange in time, connections in
+number, and the making of /metrics in its part of the loop. When all connections are taken the
+oldest gives way, so that idle ones cannot keep a probe out.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -15,6 +17,8 @@ from thorn_stream.core.errors import LocalError
 __all__ = ["Probes"]
 
 _LARGEST_HEAD: Final = 8192
+_PAUSES: Final = 4  # times the CPU that making /metrics took, until it is made anew
+_LONGEST_PAUSE: Final = 1.0
 _TEXT: Final = "text/plain; charset=utf-8"
 _log = logging.getLogger(__name__)
 
@@ -46,9 +50,18 @@ class Probes:
         self._max_connections = max_connections
         self._open: dict[asyncio.Task[None], None] = {}  # oldest first
         self._server: asyncio.Server | None = None
+        self._stopped = False
+        self._exposed = _Answer(HTTPStatus.OK, b"")
+        self._exposed_until = 0.0
+
+    @property
+    def open(self) -> int:
+        """Connections open now; never more than `max_connections`."""
+        return len(self._open)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port (of 0, the one that was free). Raises `LocalError`."""
+        self._stopped = False
         try:
             self._server = await asyncio.start_server(
                 self._accept, host, port, limit=_LARGEST_HEAD, backlog=self._max_connections
@@ -64,6 +77,7 @@ class Probes:
 
     async def stop(self) -> None:
         """Close the port and every connection."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
         tasks = tuple(self._open)
@@ -72,6 +86,9 @@ class Probes:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:  # it was accepted in the moment the port was closed
+            writer.transport.abort()
+            return
         if len(self._open) >= self._max_connections:
             oldest = next(iter(self._open))
             del self._open[oldest]
@@ -89,7 +106,9 @@ class Probes:
         try:
             async with asyncio.timeout(self._timeout):
                 answer, with_body = await self._answer(reader)
-                writer.write(_written(answer, with_body=with_body))
+                writer.write(_head(answer))
+                if with_body:  # by itself: so the same bytes serve all who read slowly
+                    writer.write(answer.body)
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -132,7 +151,13 @@ class Probes:
         return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
 
     def _exposition(self) -> _Answer:
-        return _Answer(HTTPStatus.OK, *self._metrics())
+        """Made for a fifth of the time at most: who asks more often is shown the last one."""
+        if time.monotonic() >= self._exposed_until:
+            began = time.thread_time()
+            self._exposed = _Answer(HTTPStatus.OK, *self._metrics())
+            cost = time.thread_time() - began
+            self._exposed_until = time.monotonic() + min(_PAUSES * cost, _LONGEST_PAUSE)
+        return self._exposed
 
 
 def _plain(status: HTTPStatus) -> _Answer:
@@ -140,12 +165,11 @@ def _plain(status: HTTPStatus) -> _Answer:
     return _Answer(status, text.encode() + b"\n")
 
 
-def _written(answer: _Answer, *, with_body: bool) -> bytes:
+def _head(answer: _Answer) -> bytes:
     allow = "Allow: GET, HEAD\r\n" if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else ""
-    head = (
+    return (
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
         f"Content-Type: {answer.content_type}\r\n"
         f"Content-Length: {len(answer.body)}\r\n"
         f"{allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("latin-1") + (answer.body if with_body else b"")
+    ).encode("latin-1")
