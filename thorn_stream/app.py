@@ -46,11 +46,14 @@ from thorn_stream.dispatch.lane import LaneSettings
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
+from thorn_stream.dispatch.ordered import OrderedRead
+from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.ops.guarding import guard_for
+from thorn_stream.ops.ordering import Forgotten, Groups, OrderingRules, within
 from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
-from thorn_stream.ports import Trouble
+from thorn_stream.ports import Source, Trouble
 from thorn_stream.version import __version__
 
 if TYPE_CHECKING:
@@ -96,7 +99,11 @@ class Application:
         self.metrics = Metrics(subscriber_limit=settings.metrics_subscriber_limit)
         guard = guard_for(settings)
         self._subscribers = Reloading(
-            loaded, guard, partial(refuse_what_is_not_there, settings), self.metrics, log
+            loaded,
+            guard,
+            partial(_check, settings, OrderingRules(settings)),
+            self.metrics,
+            log,
         )
         self._logs = LogObserver(log, successes=settings.log.successes)
         self._observer = Observers(self.metrics, self._logs)
@@ -107,6 +114,8 @@ class Application:
         self._sink: KafkaSink | None = None
         self._sources: tuple[KafkaSource, ...] = ()
         self._upkeep: Upkeep | None = None
+        self._ordered: OrderedReads | None = None
+        self._forgotten: Forgotten | None = None
         self._broker: EmbeddedBroker | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -127,10 +136,38 @@ class Application:
             self.settings, client, self._log, partial(self._observer.trouble, self.settings.group)
         )
         found = await self._upkeep.start(cluster)
+        groups = Groups(self.settings, self._reading(client, cluster), self._log)
+        await groups.start()
+        self._prepare = within(self._prepare, groups.longest)
         self.worker = self._wire(client, cluster, found)
+        self._ordered = self._read_in_order(self.worker, groups)
+        # before the main group moves: what is published from now on is theirs as well
+        await self._ordered.begin(self.directory)
         self.worker.start()
-        self._subscribers.start(self.worker.dispatcher.use, self._sign_with)
+        self._subscribers.start(self._use, self._sign_with)
+        if not cluster.embedded:  # it cannot tell, and does not outlive its groups
+            known = partial(getattr, self, "directory")
+            self._forgotten = Forgotten(self.settings, client, known, self._log)
+            self._forgotten.start()
         self._tick()
+
+    def _use(self, directory: Directory) -> None:
+        assert self.worker is not None
+        assert self._ordered is not None
+        self.worker.dispatcher.use(directory)
+        self._ordered.use(directory)
+
+    def _read_in_order(self, worker: Worker, groups: Groups) -> OrderedReads:
+        """A read of its own for each ordered subscriber."""
+        dispatcher, context = worker.dispatcher, worker.context
+
+        def make(subscriber: Subscriber, source: tuple[str, Source]) -> OrderedRead:
+            made = (dispatcher, self.transport, context)
+            return OrderedRead(subscriber, source, *made, groups.longest)
+
+        reads = OrderedReads(groups.open, make, self.settings.memory_limit // 8)
+        worker.serve(reads)
+        return reads
 
     def _master_now(self) -> str | None:
         return self._master
@@ -185,9 +222,10 @@ class Application:
                     raise
                 await asyncio.sleep(_ASK_EVERY)
 
-    def _wire(self, client: Mapping[str, str], cluster: Cluster, found: Found) -> Worker:
+    def _reading(self, client: Mapping[str, str], cluster: Cluster) -> SourceSettings:
+        """How the input topics are read."""
         settings = self.settings
-        main_settings = SourceSettings(
+        return SourceSettings(
             client,
             group=settings.group,
             topics=settings.topics,
@@ -198,6 +236,10 @@ class Application:
             records=_RECORDS_AT_ONCE,
             size=settings.memory_limit // 2,
         )
+
+    def _wire(self, client: Mapping[str, str], cluster: Cluster, found: Found) -> Worker:
+        settings = self.settings
+        main_settings = self._reading(client, cluster)
         context = Context(
             limits=_limits(settings, self._connections, session(main_settings)),
             tiers=Tiers(tuple(settings.retry_tiers)),
@@ -288,6 +330,10 @@ class Application:
         self._subscribers.stop()
         if self._upkeep is not None:
             self._upkeep.stop()
+        if self._forgotten is not None:
+            self._forgotten.stop()
+        if self._ordered is not None:
+            self._ordered.stop()
         if self.worker is not None and self._sink is not None:
             began = time.monotonic()
             done = await self.worker.drain(self.settings.drain_timeout)
@@ -420,11 +466,14 @@ NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
 """Settings that this version cannot keep, and when they ask for it; the docs name them, too."""
 
 
-def refuse_what_is_not_there(settings: Settings, directory: Directory) -> None:
+def _check(settings: Settings, rules: OrderingRules, directory: Directory) -> None:
+    refuse_what_is_not_there(settings)
+    rules.check(directory)
+
+
+def refuse_what_is_not_there(settings: Settings) -> None:
     """A setting that this version cannot keep is refused: ignored, it would be a false promise."""
     asked = {name: is_asked(settings) for name, is_asked in NOT_THERE.items()}
-    for subscriber in directory:
-        asked[f"subscriber {subscriber.id}: ordering"] = subscriber.ordering != "none"
     wrong = [
         f"{name}: not available in version {__version__}: remove it"
         for name in asked

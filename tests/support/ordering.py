@@ -1,11 +1,13 @@
 """An ordered subscriber in moved time, and what checks the order at its receiver."""
 
+import asyncio
 import json
+import random
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 from tests.support.dispatching import CREDIT_SIZE, ORDERS, Rig, World, attempt_number
+from tests.support.receivers import Call
 from thorn_stream.core.deliveries import Attempt
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.core.subscribers import Subscriber
@@ -13,20 +15,11 @@ from thorn_stream.dispatch.ordered import OrderedRead
 from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.testing import MemorySource
 
-__all__ = ["OrderedRig", "OrderedWorld", "inversions", "keyed", "numbers"]
+__all__ = ["OrderChecker", "OrderedRig", "OrderedWorld", "inversions", "keyed"]
 
 
 def keyed(key: str, number: int) -> bytes:
     return json.dumps({"event": "order.paid", "data": {"key": key, "number": number}}).encode()
-
-
-def numbers(bodies: Iterable[bytes]) -> dict[str, list[int]]:
-    """What a receiver was told of each key, in the order of arrival."""
-    told: dict[str, list[int]] = defaultdict(list)
-    for body in bodies:
-        data = json.loads(body)["data"]
-        told[data["key"]].append(data["number"])
-    return told
 
 
 def inversions(told: dict[str, list[int]]) -> list[str]:
@@ -43,6 +36,45 @@ def inversions(told: dict[str, list[int]]) -> list[str]:
             seen.add(number)
             highest = max(highest, number)
     return found
+
+
+class OrderChecker:
+    """A receiver's mode that looks for what comes too early: it fails one request in `fails`.
+
+    Each key's numbers count from 0. `early` tells of a number that came before the one ahead of it
+    was answered 2xx; `delivered` are those that were.
+    """
+
+    def __init__(self, fails: int, wait: float = 0.0) -> None:
+        self.early: list[str] = []
+        self.delivered: dict[str, set[int]] = defaultdict(set)
+        self.attempts: list[tuple[str, int, int]] = []
+        self._fails = fails
+        self._wait = wait
+        self._dice = random.Random(7)
+
+    async def __call__(self, call: Call) -> None:
+        data = json.loads(call.request.body)["data"]
+        key, number = data["key"], data["number"]
+        self.attempts.append((key, number, int(call.request.headers["hook-attempt"])))
+        if number and number - 1 not in self.delivered[key]:
+            self.early.append(f"{key}: {number} before {number - 1}")
+        if self._wait:
+            await asyncio.sleep(self._wait * self._dice.random())
+        if self._dice.randrange(self._fails) == 0:
+            await call.answer(503)
+        else:
+            self.delivered[key].add(number)
+            await call.answer(200)
+
+    @property
+    def count(self) -> int:
+        return sum(len(numbers) for numbers in self.delivered.values())
+
+    @property
+    def repeated(self) -> int:
+        """How many requests were more than those that were to be: each number's, and retries."""
+        return len(self.attempts) - len(set(self.attempts))
 
 
 class OrderedWorld(World):

@@ -17,8 +17,11 @@ from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.app import NOT_THERE, Application
 from thorn_stream.config import load_settings
 from thorn_stream.core.addresses import IPAddress
+from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable, SecurityError
+from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
+from thorn_stream.ops.ordering import OrderingRules
 
 WITHIN = 20.0
 ASKED: dict[str, Any] = {
@@ -120,19 +123,32 @@ def test_what_is_not_there_is_refused_by_name(name: str, tmp_path: Path) -> None
         application(tmp_path, **ASKED[name])
 
 
-def test_subscribers_that_ask_for_what_is_not_there_are_refused_together(tmp_path: Path) -> None:
-    """Each with its id, so that one start shows them all."""
+def test_more_ordered_subscribers_than_allowed_are_refused_by_name(tmp_path: Path) -> None:
+    """Each is one more read of the topics; the line says who they are, and what to do."""
     subscribers = [
-        {"id": "a", "event": "*", "url": "https://a.example/", "ordering": "key"},
-        {"id": "b", "event": "*", "url": "https://b.example/", "ordering": "key"},
+        {"id": name, "event": "*", "url": f"https://{name}.example/", "ordering": "key"}
+        for name in ("a", "b", "c")
     ]
-    with pytest.raises(ConfigurationError) as told:
-        application(tmp_path, subscribers=subscribers)
-    lines = str(told.value).splitlines()
-    assert [line.split(": not available")[0] for line in lines] == [
-        "subscriber a: ordering",
-        "subscriber b: ordering",
-    ]
+    with pytest.raises(ConfigurationError, match=r"ordered_max: 3 .* 2 may \(a, b, c\): .*raise"):
+        application(tmp_path, subscribers=subscribers, ordered_max=2)
+    application(tmp_path, subscribers=subscribers, ordered_max=3)
+
+
+def test_how_a_subscriber_is_ordered_cannot_be_changed(tmp_path: Path) -> None:
+    """Neither way: what waits would lose its place. Any other change is taken."""
+
+    def directory(ordering: str, **more: str) -> Directory:
+        one = {"id": "a", "event": "*", "url": "https://a.example/", "ordering": ordering, **more}
+        return Directory([("test", [Subscriber.model_validate(one)])])
+
+    for was, becomes in (("none", "key"), ("key", "none")):
+        rules = OrderingRules(application(tmp_path).settings)
+        rules.check(directory(was))
+        with pytest.raises(ConfigurationError, match=r"subscriber a: ordering: .*give it a new id"):
+            rules.check(directory(becomes))
+        rules.check(directory(was, state="paused"))
+        rules.check(Directory())
+        rules.check(directory(becomes))  # another one, of the same name
 
 
 class Open(Guard):

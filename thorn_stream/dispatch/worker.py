@@ -41,6 +41,7 @@ class Worker:
         self.retry.forgot = waiting.purge
         self.intakes = (self.main, self.retry)
         self.others = [self.retry]  # whose partitions stand for later attempts (see `_share`)
+        self.context = context
         self._clock = context.clock
         self._turned: float | None = None  # when the loop was last known to turn
         dispatcher.lanes.look = self.look

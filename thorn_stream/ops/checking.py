@@ -16,6 +16,7 @@ from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.validators import Guard
 from thorn_stream.ops.match import read_directory
+from thorn_stream.ops.ordering import OrderingRules
 
 __all__ = ["examine", "load_examined"]
 
@@ -73,5 +74,6 @@ def _examined(loaded: Loaded, doubtful: frozenset[str], wrong: list[str]) -> Dir
         loaded = replace(loaded, settings=unread)
     guard = Guard(()) if doubtful & _JUDGING else None
     directory = noted(lambda: read_directory(loaded, guard))
-    noted(lambda: refuse_what_is_not_there(settings, directory or Directory()))
+    noted(partial(refuse_what_is_not_there, settings))
+    noted(lambda: OrderingRules(settings).check(directory or Directory()))
     return directory
