@@ -10,7 +10,6 @@ from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
 from thorn_stream.dispatch.ordered_reads import OrderedReads
-from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.ports import Source
 
@@ -64,8 +63,6 @@ class Worker:
         """Join the groups; everything else follows from what the Sources say."""
         for intake in self.intakes:
             intake.start()
-        if self.ordered is not None:
-            self.ordered.start()
         if self.ordered is not None:
             self.ordered.start()
         self._tick()
@@ -133,8 +130,6 @@ class Worker:
             for intake in self._all
             if (stalled := intake.commit_unanswered) > _STUCK_AFTER
         ]
-        if self.ordered is not None:
-            reasons += self.ordered.reasons
         if self.ordered is not None:
             reasons += self.ordered.reasons
         settler = self.dispatcher.settler
