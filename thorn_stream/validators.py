@@ -10,8 +10,10 @@ from thorn_stream.core.validators import (
     Validator,
     block_cidr_network,
     block_internal_ips,
+    deserialize_validator,
     ensure_port,
     ensure_protocol,
+    serialize_validator,
 )
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "Validator",
     "block_cidr_network",
     "block_internal_ips",
+    "deserialize_validator",
     "ensure_port",
     "ensure_protocol",
+    "serialize_validator",
 ]

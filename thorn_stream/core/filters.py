@@ -155,6 +155,13 @@ class Q:
             for part in self._parts
         )
 
+    @property
+    def transitional(self) -> bool:
+        """Whether a `now_` operator is in it: the version before has to be known."""
+        return any(
+            part.transitional if isinstance(part, Q) else part.transition for part in self._parts
+        )
+
     def __and__(self, other: "Q | _Tree") -> "Q":
         return Q(self, other)
 

@@ -22,8 +22,10 @@ __all__ = [
     "Validator",
     "block_cidr_network",
     "block_internal_ips",
+    "deserialize_validator",
     "ensure_port",
     "ensure_protocol",
+    "serialize_validator",
 ]
 
 UrlValidator: TypeAlias = Callable[[str], object]
@@ -163,6 +165,29 @@ VALIDATORS: Final[dict[str, Callable[..., Validator]]] = {
     "ensure_port": ensure_port,
     "block_cidr_network": block_cidr_network,
 }
+
+
+def serialize_validator(validator: Any) -> list[Any]:
+    """`[name]` or `[name, [arguments]]`. Raises ValueError for a function: it has no name there."""
+    if isinstance(validator, Validator):
+        return (
+            [validator.name, list(validator.arguments)] if validator.arguments else [validator.name]
+        )
+    match validator:
+        case str(name) if name in VALIDATORS:
+            return [name]
+        case [str(name), *rest] if name in VALIDATORS:
+            return [name, *map(list, rest)]
+    raise ValueError(
+        f"recipient_validators: {validator!r} cannot travel with an event; name it in the "
+        "dispatcher's recipient_validators as !package.module:name, or use dispatcher='inline'"
+    )
+
+
+def deserialize_validator(written: Any) -> Validator:
+    """The validator that `serialize_validator` wrote. Raises ValueError."""
+    name, *arguments = serialize_validator(written)
+    return VALIDATORS[name](*(arguments[0] if arguments else ()))
 
 
 def _networks(cidrs: Iterable[str | IPNetwork]) -> tuple[IPNetwork, ...]:

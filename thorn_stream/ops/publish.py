@@ -1,16 +1,17 @@
 """Publish events from the command line: checked first, then written, then acknowledged."""
 
-import asyncio
 import contextlib
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from thorn_stream.adapters.embedded import find
-from thorn_stream.adapters.kafka import KafkaSink, SinkSettings, describe
+from thorn_stream.adapters.kafka import describe
+from thorn_stream.adapters.kafka.publisher import Publisher
 from thorn_stream.config.settings import Settings
 from thorn_stream.core.envelope import Undecodable, decode, invalid_name
 from thorn_stream.core.errors import EventNotSent, KafkaUnreachable, LocalError, UsageError
@@ -190,37 +191,25 @@ def publish(
     the first one that Kafka did not take within `timeout` seconds; those before it are sent.
     Raises KafkaRefused when that is for a login or TLS: to a producer these are time that passes.
     """
-    try:
-        return asyncio.run(_publish(client, topic, events, on_progress, timeout))
-    except _TimedOut:
-        with contextlib.suppress(KafkaUnreachable):
-            describe(client, _ASK)
-        raise
-
-
-async def _publish(
-    client: Mapping[str, str],
-    topic: str,
-    events: Iterable[Event],
-    on_progress: Callable[[int], None],
-    timeout: float,  # noqa: ASYNC109 - Kafka's own, given to librdkafka
-) -> int:
-    sink = KafkaSink(SinkSettings(client, timeout=timeout))
+    publisher = Publisher(client, timeout=timeout)
     writing = _Writing(on_progress)
-    servers = client["bootstrap.servers"]
     try:
         for event in events:
-            sink.send(topic, (event.key, event.value, event.headers), writing.done, None)
+            record = (event.key, event.value, event.headers)
+            publisher.publish(topic, record, writing.done, wait=timeout + _ASK)
             writing.sent += 1
             if writing.sent - writing.acknowledged >= _UNDER_WAY:
-                await writing.at_most(_UNDER_WAY // 2)
-        await writing.at_most(0)
+                writing.at_most(_UNDER_WAY // 2)
+        writing.at_most(0)
     except _Refused as refused:
         before = f"; {writing.acknowledged} sent before" if writing.acknowledged else ""
-        kind = _TimedOut if _TIMED_OUT in refused.failed.error else EventNotSent
-        raise kind(f"{_why(refused.failed, servers, timeout)}{before}") from None
+        why = _why(refused.failed, client["bootstrap.servers"], timeout)
+        if _TIMED_OUT in refused.failed.error:
+            with contextlib.suppress(KafkaUnreachable):
+                describe(client, _ASK)
+        raise EventNotSent(f"{why}{before}") from None
     finally:
-        await sink.stop(_LEAVE)
+        publisher.close(_LEAVE)
     on_progress(writing.acknowledged)
     return writing.acknowledged
 
@@ -234,10 +223,6 @@ def _why(failed: SendFailed, servers: str, timeout: float) -> str:
     return f"Kafka refused the event: {failed.error}"
 
 
-class _TimedOut(EventNotSent):
-    """No answer, and no reason."""
-
-
 class _Refused(Exception):
     def __init__(self, failed: SendFailed) -> None:
         super().__init__(failed.error)
@@ -245,28 +230,28 @@ class _Refused(Exception):
 
 
 class _Writing:
-    """How far it has come."""
+    """How far it has come. `done` is called on the publisher's thread, the rest on the caller's."""
 
     def __init__(self, on_progress: Callable[[int], None]) -> None:
         self.sent = 0
         self.acknowledged = 0
         self._failed: SendFailed | None = None
-        self._news = asyncio.Event()
+        self._news = threading.Event()
         self._on_progress = on_progress
         self._told = time.monotonic()
 
-    def done(self, _: Any, failed: SendFailed | None) -> None:
+    def done(self, failed: SendFailed | None) -> None:
         if failed is None:
             self.acknowledged += 1
         else:
             self._failed = self._failed or failed
         self._news.set()
 
-    async def at_most(self, count: int) -> None:
+    def at_most(self, count: int) -> None:
         """Wait until so few are under way. Raises _Refused when one has failed."""
         while self._failed is None and self.sent - self.acknowledged > count:
+            self._news.wait()
             self._news.clear()
-            await self._news.wait()
             now = time.monotonic()
             if now - self._told >= _PROGRESS:
                 self._told = now

@@ -30,14 +30,10 @@ NO_EFFECT: Final = frozenset(
         "api.port",
         "api.tokens",
         "cursors_topic",
-        "dispatcher",
-        "flush_timeout",
-        "on_full",
         "ordered_max",
         "park_max",
         "parked_topic",
         "results.topic",
-        "signal_honors_transaction",
         "subscribers_topic",
     }
 )

@@ -175,6 +175,12 @@ METRICS: Final = (
         "Requests that ended after their partition had gone to another member.",
     ),
     Metric(
+        "thorn_events_sent_total",
+        "counter",
+        ("dispatcher", "result"),
+        "Events that a program published, in that program's own metrics: ok, error, full, dropped.",
+    ),
+    Metric(
         "thorn_build_info",
         "gauge",
         ("version", "python"),
