@@ -10,53 +10,31 @@ Paths: `/ok` answers 200, `/status/503` that status, `/silent` never, `/endless`
 import asyncio
 import ssl
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
 
+from tests.support.loop_server import LoopServer
+
 __all__ = ["Http2Receiver"]
 
 _CHUNK = b"x" * 8192
 
 
-class Http2Receiver:
+class Http2Receiver(LoopServer):
     def __init__(self, context: ssl.SSLContext) -> None:
         context.set_alpn_protocols(["h2"])
+        super().__init__(context)
         self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.connections = 0
-        self.port = 0
-        self._context = context
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         return f"https://{host}:{self.port}{path}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._context)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # aborted connections are closed in the loop's next rounds
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.create_task(_Talk(self, reader, writer).run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Talk(self, reader, writer).run()
 
 
 class _Talk:

@@ -10,14 +10,14 @@ It runs on the loop of the test and dials what it is asked to: names by `names`,
 import asyncio
 import base64
 import ssl
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.support.loop_server import LoopServer
 
 __all__ = ["Proxy"]
 
 
-class Proxy:
+class Proxy(LoopServer):
     """`user` is what it demands, as `name:password`; `refuses` is a status for every request.
 
     With `tls` it is spoken to by https.
@@ -29,13 +29,11 @@ class Proxy:
         refuses: int | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(tls)
         self.names: dict[str, str] = {}
         self.seen: list[str] = []
-        self.port = 0
-        self._tls = tls
         self._user = user
         self._refuses = refuses
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
@@ -43,29 +41,7 @@ class Proxy:
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{user}127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # aborted connections are closed in the loop's next rounds
-
-    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._one(reader, writer)
         except (OSError, asyncio.IncompleteReadError):

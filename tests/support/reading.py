@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from tests.support.brokers import Broker
+from tests.support.waiting import until as until  # noqa: PLC0414 - whoever reads waits, too
 from thorn_stream.adapters.kafka import KafkaSource, SourceSettings
 from thorn_stream.core.records import Partition, Position, Record
 from thorn_stream.ports import Assigned, Lost, Records, Revoked, Source, SourceEvent, Trouble
@@ -17,13 +18,6 @@ _QUICK: Final[dict[bool, dict[str, Any]]] = {
     False: {"session.timeout.ms": 6_000, "heartbeat.interval.ms": 200},
 }
 """A rebalance lasts until the next heartbeat, on the embedded broker a session less a second."""
-
-
-async def until(condition: Callable[[], object], within: float = 30.0) -> None:
-    """Wait for the condition; fail when it does not come."""
-    async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 - any condition, of any thread
-            await asyncio.sleep(0.005)
 
 
 async def stays(condition: Callable[[], object], seconds: float) -> None:

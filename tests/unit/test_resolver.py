@@ -5,11 +5,12 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
+from tests.support.waiting import until
 from thorn_stream.adapters.resolver import Resolver
 
 PUBLIC = ip_address("8.8.8.8")
@@ -40,12 +41,6 @@ def names() -> Iterator[Names]:
     names = Names()
     yield names
     names.let_go.set()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 -- threads of the resolver set no event
-            await asyncio.sleep(0.001)
 
 
 def test_every_answer_is_handed_over_once(names: Names) -> None:
