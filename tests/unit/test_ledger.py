@@ -194,18 +194,6 @@ def test_a_draining_ledger_still_commits(ledger: Ledger) -> None:
     assert ledger.to_commit() == Position(11)
 
 
-def test_reading_stops_at_the_window_and_goes_on_at_half(ledger: Ledger) -> None:
-    """Between the two nothing changes, so that it does not flutter."""
-    entries = [entered(ledger, offset) for offset in range(10, 13)]
-    assert (ledger.depth, ledger.full, ledger.has_room) == (3, False, False)
-    entries.append(entered(ledger, 13))
-    assert (ledger.depth, ledger.full, ledger.has_room) == (4, True, False)
-    entries[0].release()
-    assert (ledger.full, ledger.has_room) == (False, False)
-    entries[1].release()
-    assert (ledger.depth, ledger.full, ledger.has_room) == (2, False, True)
-
-
 def test_a_partition_is_spelt_with_its_number() -> None:
     """As in logs and messages."""
     assert str(PARTITION) == "orders[0]"

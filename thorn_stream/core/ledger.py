@@ -234,12 +234,3 @@ class Ledger:
     def done_above(self) -> int:
         """How many offsets above the committable one need nothing more: settled ones, and gaps."""
         return self._end - self.committable - self.open - len(self._ahead)
-
-    @property
-    def full(self) -> bool:
-        return self.depth >= self.window
-
-    @property
-    def has_room(self) -> bool:
-        """Half of the window is free again; between that and `full` nothing changes."""
-        return self.depth <= self.window // 2
