@@ -1,10 +1,13 @@
 """What several commands share: the settings option, and how things are printed."""
 
+import contextlib
 import json
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -17,6 +20,7 @@ __all__ = [
     "client",
     "load",
     "note",
+    "patience",
     "print_json",
     "progress",
     "say",
@@ -27,6 +31,8 @@ ConfigOption: TypeAlias = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="Settings; config/thorn.yaml if present."),
 ]
+_SILENT: Final = 2.0  # seconds
+
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -68,6 +74,19 @@ def print_json(data: Any) -> None:
     text = json.dumps(data, indent=2, ensure_ascii=False)
     # half of a surrogate pair is no text: it is written as JSON escapes it
     typer.echo(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+@contextlib.contextmanager
+def patience(servers: str) -> Iterator[Callable[[], None]]:
+    """Say after a while that Kafka has not answered; what it yields is called when it has."""
+    text = f"Kafka at {servers} has not answered yet: still trying (Ctrl-C ends it)"
+    timer = threading.Timer(_SILENT, note, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 def progress(text: str) -> None:

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thorn_stream.cli.common import ConfigOption, JsonOption, load, note, print_json, say, warn
+from thorn_stream.cli.common import (
+    ConfigOption,
+    JsonOption,
+    load,
+    note,
+    patience,
+    print_json,
+    say,
+    warn,
+)
 from thorn_stream.ops.text import printable
 
 if TYPE_CHECKING:
@@ -52,7 +61,8 @@ def check(
     if connect:
         from thorn_stream.ops.connection import check as check_connection
 
-        checked = check_connection(loaded.settings)
+        with patience(str(loaded.settings.kafka["bootstrap.servers"])):
+            checked = check_connection(loaded.settings)
         warnings += [f"topic {line}" for line in checked.warnings]
         lines.append(f"ok: {checked.line}")
         told["kafka"] = checked.line

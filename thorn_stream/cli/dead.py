@@ -11,6 +11,7 @@ from thorn_stream.cli.common import (
     client,
     load,
     note,
+    patience,
     print_json,
     say,
     warn,
@@ -51,7 +52,9 @@ def list_(
     )
     loaded = load(config)
     warn(loaded)
-    listing = dead.letters(loaded.settings, client(loaded, config), asked)
+    settings = client(loaded, config)
+    with patience(settings["bootstrap.servers"]) as heard:
+        listing = dead.letters(loaded.settings, settings, asked, heard)
     if as_json:
         print_json(listing.rows)
     else:
@@ -80,7 +83,9 @@ def show(
 
     loaded = load(config)
     warn(loaded)
-    record = dead.find(loaded.settings, client(loaded, config), letter)
+    settings = client(loaded, config)
+    with patience(settings["bootstrap.servers"]):
+        record = dead.find(loaded.settings, settings, letter)
     if as_json:
         print_json(dead_text.as_json(record))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from thorn_stream.cli.common import ConfigOption, client, load, progress, say, warn
+from thorn_stream.cli.common import ConfigOption, client, load, patience, progress, say, warn
 
 __all__ = ["emit"]
 
@@ -37,11 +37,15 @@ def emit(
     warn(loaded)
     into = ops.input_topic(loaded.settings, topic)
     text = key.encode() if key is not None else None
-    sent = ops.publish(
-        client(loaded, config),
-        into,
-        (ops.Event(text, value, headers) for value in events),
-        lambda count: progress(f"{count} sent "),
-    )
+    settings = client(loaded, config)
+    with patience(settings["bootstrap.servers"]) as heard:
+
+        def on_progress(count: int) -> None:
+            if count:
+                heard()
+            progress(f"{count} sent ")
+
+        records = (ops.Event(text, value, headers) for value in events)
+        sent = ops.publish(settings, into, records, on_progress)
     progress("\r")
     say(f"sent {sent} event{'' if sent == 1 else 's'} to {into}")

@@ -9,6 +9,7 @@ from thorn_stream.cli.common import (
     JsonOption,
     client,
     load,
+    patience,
     print_json,
     say,
     warn,
@@ -52,7 +53,9 @@ def plan(
     from thorn_stream.ops import provision
 
     warn(loaded)
-    found = provision.survey(loaded.settings, client(loaded, config), partitions)
+    settings = client(loaded, config)
+    with patience(settings["bootstrap.servers"]):
+        found = provision.survey(loaded.settings, settings, partitions)
     if as_json:
         print_json(found.as_json())
     else:
@@ -72,7 +75,9 @@ def create(
 
     loaded = load(config)
     warn(loaded)
-    done = provision.create(loaded.settings, client(loaded, config), partitions)
+    settings = client(loaded, config)
+    with patience(settings["bootstrap.servers"]):
+        done = provision.create(loaded.settings, settings, partitions)
     if as_json:
         print_json(done.as_json())
     else:

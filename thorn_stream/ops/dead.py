@@ -2,7 +2,7 @@
 
 import heapq
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -79,11 +79,20 @@ class Listing:
         return self.found - len(self.rows)
 
 
-def letters(settings: Settings, client: Mapping[str, str], asked: Wanted) -> Listing:
-    """Read the whole topic, keep the newest that were asked for. Raises `KafkaError`."""
+def letters(
+    settings: Settings,
+    client: Mapping[str, str],
+    asked: Wanted,
+    heard: Callable[[], None] = lambda: None,
+) -> Listing:
+    """Read the whole topic, keep the newest that were asked for. Raises `KafkaError`.
+
+    `heard` is called as soon as something has come from Kafka.
+    """
     newest: list[tuple[int, int, int, dict[str, Any]]] = []
     listing = Listing()
     for record in browse(client, settings.group, settings.dead, _PATIENCE, asked.since):
+        heard()
         if not asked.admits(record):
             continue
         listing.found += 1

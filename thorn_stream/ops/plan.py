@@ -28,12 +28,12 @@ class Planned:
 
     `use` is `input`, `retry`, `dead`, or `retired` (a tier that is no longer set). `partitions`
     is the number it has, or will be made with; None: the broker's default. `seen` says whether
-    its settings could be looked at.
+    its settings could be looked at. `exists` is None where Kafka does not tell this user.
     """
 
     topic: str
     use: str
-    exists: bool
+    exists: bool | None
     spec: TopicSpec
     partitions: int | None
     differs: tuple[Difference, ...] = ()

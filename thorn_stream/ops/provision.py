@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from thorn_stream.adapters.kafka import (
@@ -10,6 +10,7 @@ from thorn_stream.adapters.kafka import (
     TopicSpec,
     create_topics,
     describe,
+    topic_access,
     topic_configs,
 )
 from thorn_stream.config import Settings
@@ -21,6 +22,7 @@ __all__ = ["Created", "Survey", "create", "created_lines", "lines", "survey"]
 
 _PATIENCE: Final = 10.0
 _ASK_EVERY: Final = 0.1
+_EXISTS: Final = {True: "yes", False: "no", None: "unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,21 @@ def survey(settings: Settings, client: Mapping[str, str], partitions: int | None
     """
     cluster = describe(client, _PATIENCE)
     configs = _configs(settings, client, cluster)
-    return Survey(cluster.embedded, plan(settings, cluster, configs, partitions))
+    planned = plan(settings, cluster, configs, partitions)
+    hidden = _hidden(client, cluster, [one.topic for one in planned if not one.exists])
+    return Survey(cluster.embedded, [_told(one, hidden) for one in planned])
+
+
+def _hidden(client: Mapping[str, str], cluster: Cluster, unseen: list[str]) -> frozenset[str]:
+    """Those of which Kafka does not even tell this user whether they exist."""
+    if cluster.embedded:
+        return frozenset()
+    access = topic_access(client, unseen, _PATIENCE)
+    return frozenset(topic for topic, may in access.items() if may is not None and not may)
+
+
+def _told(one: Planned, hidden: frozenset[str]) -> Planned:
+    return replace(one, exists=None, partitions=None) if one.topic in hidden else one
 
 
 def create(settings: Settings, client: Mapping[str, str], partitions: int | None = None) -> Created:
@@ -96,10 +112,7 @@ def lines(found: Survey) -> list[str]:
     """The plan: a table, what each use asks for, then what there is to do."""
     told = table(
         ("topic", "use", "exists", "partitions"),
-        [
-            (one.topic, one.use, "yes" if one.exists else "no", _count(one.partitions))
-            for one in found.topics
-        ],
+        [(one.topic, one.use, _EXISTS[one.exists], _count(one)) for one in found.topics],
     )
     configs = {one.use: one.spec.config for one in found.topics if one.spec.config}
     told += [
@@ -107,11 +120,16 @@ def lines(found: Survey) -> list[str]:
         for use, config in configs.items()
     ]
     told += remarks(found)
-    missing = sum(not one.exists for one in found.topics)
+    missing = sum(one.exists is False for one in found.topics)
+    hidden = [one.topic for one in found.topics if one.exists is None]
+    if hidden:
+        told.append(
+            f"not to be seen by this user, if they exist: {', '.join(hidden)}: allow DESCRIBE; "
+            "`thorn-stream topics plan --acl` prints the rules"
+        )
     if missing:
-        hidden = "" if found.embedded else " (or not to be seen by this user)"
-        told.append(f"{missing} missing{hidden}: `thorn-stream topics create` makes them")
-    elif not any(one.differs or one.use == "retired" for one in found.topics):
+        told.append(f"{missing} missing: `thorn-stream topics create` makes them")
+    elif not hidden and not any(one.differs or one.use == "retired" for one in found.topics):
         told.append("nothing is to be done")
     return told
 
@@ -142,5 +160,7 @@ def remarks(found: Survey) -> list[str]:
     return told
 
 
-def _count(partitions: int | None) -> str:
-    return "broker's default" if partitions is None else str(partitions)
+def _count(one: Planned) -> str:
+    if one.exists is None:
+        return "unknown"
+    return "broker's default" if one.partitions is None else str(one.partitions)

@@ -53,7 +53,7 @@ async def _serve(loaded: Loaded, log: FilteringBoundLogger) -> bool:
     except ConfigurationError:
         examine(loaded)  # raises all the mistakes, not the first kind alone
         raise
-    stop = _stop_on_signals()
+    stop = _stop_on_signals(log)
     _calm_the_collector()
     asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
     summary(log, loaded.settings)
@@ -79,13 +79,15 @@ async def _serve(loaded: Loaded, log: FilteringBoundLogger) -> bool:
     return drained
 
 
-def _stop_on_signals() -> asyncio.Event:
+def _stop_on_signals(log: FilteringBoundLogger) -> asyncio.Event:
     """The first signal asks for a drain, the second ends everything now."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def asked() -> None:
         if stop.is_set():
+            log.warning("ended at once", error="a second signal: what was under way is repeated")
+            sys.stderr.flush()
             os._exit(1)
         stop.set()
 
