@@ -28,9 +28,9 @@ from thorn_stream.core.validators import Guard
 
 RULES: Final[list[Any]] = [["block_internal_ips"], ["ensure_protocol", ["http", "https"]]]
 GUARD: Final = Guard.from_names(RULES)
-QUICK: Final = 12
+QUICK: Final = 8
 KEPT_SEEDS: Final = range(20)
-EXAMPLES_EACH: Final = 1_000
+EXAMPLES_EACH: Final = 600
 URLS_EACH: Final = 50_000
 AT_ONCE: Final = 500
 

@@ -161,15 +161,15 @@ def _ipv6(draw: st.DrawFn) -> str:
 
 @st.composite
 def urls(draw: st.DrawFn) -> list[str]:
-    """27 URLs, or 54 or 108: most are refused, some are names, a few public addresses.
+    """64 URLs, or 128 or 256: most are refused, some are names, a few public addresses.
 
     Each beginning is put before each host, and each end behind it; the same character is then
     put into the same place of all of them.
     """
     host = st.one_of(_ipv4(), _ipv6(), st.sampled_from(_NAMES), st.sampled_from(_PUBLIC))
-    hosts = draw(st.lists(host, min_size=3, max_size=3))
-    begins = [draw(st.sampled_from(_SCHEMES)) + draw(st.sampled_from(_USERS)) for _ in range(2)]
-    ends = [draw(st.sampled_from(_PORTS)) + draw(st.sampled_from(_TAILS)) for _ in range(2)]
+    hosts = draw(st.lists(host, min_size=4, max_size=4))
+    begins = [draw(st.sampled_from(_SCHEMES)) + draw(st.sampled_from(_USERS)) for _ in range(3)]
+    ends = [draw(st.sampled_from(_PORTS)) + draw(st.sampled_from(_TAILS)) for _ in range(3)]
     made = [
         begin + host + end
         for begin in ("http://", *begins)
