@@ -135,8 +135,9 @@ def test_chaos(broker: Broker, tmp_path: Path) -> None:
             )
             assert not mistakes, mistakes[:20]
             assert not faults.wrong
-            # 1 or 2 % as a rule; more where a fault strikes while a backlog is caught up on, since
-            # no commit is answered while the group waits for a dead member
+            # 1 or 2 % as a rule; 6 % has been seen where members died in one rebalance after
+            # another: a classic group takes no commit before it has given up the dead, and the
+            # next one killed then repeats all that it has delivered since
             assert account.repeated() < account.arrived() / 10
         finally:
             print("\n".join(["", f"seed {SEED}", *faults.log]))

@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.brokers import Broker, EmbeddedProcess, numbered
-from tests.support.reading import Reading, reading, until
+from tests.support.reading import Reading, reading, stays, until
 from thorn_stream.core.records import Partition
 
 _FETCH: Final = 1
@@ -65,8 +65,7 @@ def test_a_paused_partition_does_not_stand_still(embedded_broker: Broker) -> Non
             for i in range(4):  # each look comes a second after the one before
                 embedded_broker.produce(topic, numbered(1, i), partition=1)
                 await until(lambda: len(one.values(1)) == i + 1)  # noqa: B023 - awaited at once
-                await asyncio.sleep(1)
-            assert not one.troubles
+                await stays(lambda: not one.troubles, 1)
             one.source.resume([held])
             await until(lambda: len(one.values(0)) == 3)
 
