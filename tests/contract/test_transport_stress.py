@@ -13,6 +13,7 @@ import uvloop
 
 from tests.support.dispatching import DEAD, retry_topic
 from tests.support.receivers import MODES, Receiver, closed_port
+from tests.support.waiting import until
 from thorn_stream.adapters.http import NativeTransport
 from thorn_stream.adapters.http.httpx_transport import HttpxTransport
 from thorn_stream.adapters.resolver import Resolver
@@ -184,19 +185,13 @@ async def _stress(kind: type[NativeTransport | HttpxTransport], receiver: Receiv
     finally:
         await transport.stop()
     assert transport.inner.open == 0
-    await _until(lambda: len(asyncio.all_tasks()) == 1 and _open_files() <= open_files + 2)
+    await until(lambda: len(asyncio.all_tasks()) == 1 and _open_files() <= open_files + 2)
 
 
 def _open_files() -> int:
     """Of this process, its receivers included; 0 where there is no /proc."""
     there = Path("/proc/self/fd")
     return len(list(there.iterdir())) if there.exists() else 0
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 -- counters, not events, are what is public
-            await asyncio.sleep(0.01)
 
 
 async def _use(transport: Counted, receiver: Receiver) -> None:
@@ -211,4 +206,4 @@ async def _use(transport: Counted, receiver: Receiver) -> None:
     assert stress.ledger.busy == 0
     assert stress.ledger.committable == stress.ledger.next
     assert stress.dispatcher.settler.failing == 0
-    await _until(lambda: transport.inner.open == transport.inner.idle)
+    await until(lambda: transport.inner.open == transport.inner.idle)
