@@ -20,7 +20,13 @@ import msgspec
 
 from thorn_stream.core.envelope import Envelope
 from thorn_stream.core.signing import Signer
-from thorn_stream.core.subscribers import FORBIDDEN_HEADERS, TOKEN, Subscriber
+from thorn_stream.core.subscribers import (
+    FORBIDDEN_HEADERS,
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    TOKEN,
+    Subscriber,
+)
 
 __all__ = ["EventParts", "RequestFactory", "event_parts"]
 
@@ -28,7 +34,7 @@ _PREFIX: Final = "thorn-http-"
 _PASSED_ON: Final = ("traceparent", "tracestate")
 _NEVER: Final = FORBIDDEN_HEADERS | {"authorization", "cookie"}
 _OURS: Final = ("hook-", "webhook-")
-_LONGEST_VALUE: Final = 8192
+_LONGEST_BLOCK: Final = 16_384  # of one event's header lines: many servers take no more in all
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,7 +75,7 @@ def _event_parts(envelope: Envelope) -> EventParts:
     line, lines = _hook_event(envelope.event)
     if not envelope.record.headers:
         return EventParts(line, lines)
-    lines, ignored = dict(lines), 0
+    lines, ignored, room = dict(lines), 0, _LONGEST_BLOCK
     for key, given in envelope.record.headers:
         if key.startswith(_PREFIX):
             name = key.removeprefix(_PREFIX)
@@ -78,10 +84,15 @@ def _event_parts(envelope: Envelope) -> EventParts:
         else:
             continue
         value = given or b""
-        if not _allowed(name) or _CONTROL.search(value) or len(value) > _LONGEST_VALUE:
+        if len(value) > LONGEST_VALUE or _CONTROL.search(value) or not _allowed(name):
             ignored += 1
             continue
-        lines[name.lower()] = _line(name, _ascii(value.strip(b" \t")))
+        line = _line(name, _ascii(value.strip(b" \t")))
+        room -= len(line)
+        if room < 0:
+            ignored += 1
+            continue
+        lines[name.lower()] = line
     return EventParts(b"".join(lines.values()), lines, ignored)
 
 
@@ -189,8 +200,10 @@ def _ascii(value: bytes) -> bytes:
 
 
 def _allowed(name: str) -> bool:
+    if len(name) > LONGEST_NAME or not TOKEN.fullmatch(name):
+        return False
     lower = name.lower()
-    return bool(TOKEN.fullmatch(name)) and lower not in _NEVER and not lower.startswith(_OURS)
+    return lower not in _NEVER and not lower.startswith(_OURS)
 
 
 # --- bodies ------------------------------------------------------------------------------------

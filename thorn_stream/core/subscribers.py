@@ -19,11 +19,25 @@ from thorn_stream.core.filters import subscriber_filter
 from thorn_stream.core.patterns import compile_pattern
 from thorn_stream.core.signing import secret_key
 
-__all__ = ["FORBIDDEN_HEADERS", "HOP_BY_HOP", "TOKEN", "State", "Subscriber", "Tls"]
+__all__ = [
+    "FORBIDDEN_HEADERS",
+    "HOP_BY_HOP",
+    "LONGEST_NAME",
+    "LONGEST_VALUE",
+    "TOKEN",
+    "State",
+    "Subscriber",
+    "Tls",
+]
 
 _ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name (RFC 9110, section 5.6.2)."""
+LONGEST_NAME: Final = 128
+"""Characters of a header's name, ..."""
+LONGEST_VALUE: Final = 8192
+"""... and of its value, as UTF-8: what one line of many servers may have."""
+_MOST_HEADERS: Final = 50
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _LOOKED_UP: Final = ("env:", "file:", "!")
 
@@ -144,8 +158,15 @@ class Subscriber(BaseModel):
     @classmethod
     def _headers(cls, headers: dict[str, str]) -> dict[str, str]:
         seen = set[str]()
+        if len(headers) > _MOST_HEADERS:
+            raise ValueError(f"has {len(headers)} headers, at most {_MOST_HEADERS} are sent")
         for name, value in headers.items():
             lower = name.lower()
+            if len(name) > LONGEST_NAME or len(value.encode()) > LONGEST_VALUE:
+                raise ValueError(
+                    f"{name.partition(':')[0][:40]} is too long: {LONGEST_NAME} characters are "
+                    f"sent of a name, {LONGEST_VALUE} bytes of a value"
+                )
             if not TOKEN.fullmatch(name):
                 # somebody may have written the value into it as well
                 raise ValueError(f"{name.partition(':')[0][:40]!r} is no header name")
