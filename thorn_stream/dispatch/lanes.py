@@ -51,7 +51,7 @@ class Lanes:
         self._book = LaneBook(transport, context.clock, prepare, self._circuits)
         self._lane = self._book.lane
         self._depart = Sender(transport, context.clock, ended).send
-        self._queued: set[Lane] = set()  # those with a queue: few of many
+        self._queued: dict[Lane, None] = {}  # those with a queue, the oldest first: few of many
         self._turns: deque[Lane] = deque()
         self._holding: set[Lane] = set()
         self._aside: list[Delivery] = []  # of a Source that is on hold
@@ -118,7 +118,7 @@ class Lanes:
         delivery.queued_at = now
         lane.push(delivery)
         self._size += delivery.entry.size
-        self._queued.add(lane)
+        self._queued[lane] = None
         if not slow:
             self._queue_up(lane)
         if room:  # there may be more of it than when the others were queued
@@ -136,17 +136,18 @@ class Lanes:
         self._send(lane, delivery)
         return None
 
-    def may_drain(self, subscriber: Subscriber) -> int:
+    def may_drain(self, subscriber: Subscriber, definition: str = "") -> int:
         """How many parked deliveries of this Subscriber may be offered right now.
 
         They have at most half of what its Lane may have in flight, so that new events keep theirs;
         one when a probe of its open circuit is due. When it has a rate, one may wait for its turn.
+        `definition` is that of a Subscriber that came with an event.
         """
-        if subscriber.state != "enabled":
+        if subscriber.state != "enabled" or self.again_in_flight >= self._for_later_ones:
             return 0
-        lane = self._book.get(subscriber.id) or self._book.make(subscriber)
-        if self.again_in_flight >= self._for_later_ones:
-            return 0
+        lane = self._book.get(definition or subscriber.id)
+        if lane is None:
+            return 1  # which will make it
         now = self._clock.monotonic()
         if lane.circuit is not None and lane.circuit.open:
             due = lane.circuit.may_probe(now) and self.in_flight < self._connections
@@ -274,7 +275,7 @@ class Lanes:
 
     def _rest(self, lane: Lane) -> None:
         if not lane.depth:
-            self._queued.discard(lane)
+            self._queued.pop(lane, None)
             lane.rest()
 
     # --- whose turn it is ----------------------------------------------------------------------
