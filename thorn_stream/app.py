@@ -4,7 +4,7 @@ import asyncio
 import random
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +14,10 @@ from thorn_stream.adapters.embedded import EmbeddedBroker, find
 from thorn_stream.adapters.http import NativeTransport
 from thorn_stream.adapters.kafka import (
     Cluster,
+    KafkaReplay,
     KafkaSink,
     KafkaSource,
+    ReplaySettings,
     SinkSettings,
     SourceSettings,
     check_client,
@@ -43,17 +45,19 @@ from thorn_stream.core.validators import Guard
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.lane import LaneSettings
+from thorn_stream.dispatch.ordered import OrderedRead
+from thorn_stream.dispatch.ordered_reads import OrderedReads
+from thorn_stream.dispatch.parked import Parked, ParkedTopics
+from thorn_stream.dispatch.pending import oldest_pending
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
-from thorn_stream.dispatch.ordered import OrderedRead
-from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.ops.guarding import guard_for
 from thorn_stream.ops.ordering import Forgotten, Groups, OrderingRules, within
 from thorn_stream.ops.reloading import Reloading
 from thorn_stream.ops.topics import never_input
 from thorn_stream.ops.upkeep import Found, Upkeep
-from thorn_stream.ports import Source, Trouble
+from thorn_stream.ports import Source, Transport, Trouble
 from thorn_stream.version import __version__
 
 if TYPE_CHECKING:
@@ -113,6 +117,7 @@ class Application:
         self.worker: Worker | None = None
         self._sink: KafkaSink | None = None
         self._sources: tuple[KafkaSource, ...] = ()
+        self._replay: KafkaReplay | None = None
         self._upkeep: Upkeep | None = None
         self._ordered: OrderedReads | None = None
         self._forgotten: Forgotten | None = None
@@ -251,7 +256,8 @@ class Application:
         )
         largest = {"message.max.bytes": str(found.message_max)}
         self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
-        settler = Settler(self._sink, Topics(settings.dead, settings.retry_topic), context)
+        topics = Topics(settings.dead, settings.retry_topic, settings.parked)
+        settler = Settler(self._sink, topics, context)
         dispatcher = Dispatcher(
             self.directory,
             self.transport,
@@ -271,9 +277,30 @@ class Application:
                 size=settings.memory_limit // 4,
             )
         )
-        self._sources = (main, retry)
+        parked = KafkaSource(
+            SourceSettings(
+                client,
+                group=f"{settings.group}.parked",
+                topics=(settings.parked,),
+                protocol=settings.group_protocol,
+                embedded=cluster.embedded,
+                size=settings.memory_limit // 16,
+            )
+        )
+        replay = ReplaySettings(client, parked.group, embedded=cluster.embedded)
+        self._replay = KafkaReplay(replay)
+        self._sources = (main, retry, parked)
         waiting = Waiting(dispatcher, dict(found.tiers), context)
         worker = Worker(dispatcher, waiting, (main.group, main), (retry.group, retry), context)
+        worker.read_parked(
+            Parked(
+                dispatcher,
+                (parked.group, parked),
+                (self._replay, self._sink),
+                ParkedTopics(settings.parked, settings.cursors),
+                context,
+            )
+        )
         self._show(worker)
         return worker
 
@@ -298,11 +325,21 @@ class Application:
             lambda: {
                 ("live",): worker.main.open_bytes,
                 ("retry",): worker.retry.open_bytes,
+                ("parked",): worker.parked.held_bytes if worker.parked is not None else 0,
+                ("ordered",): sum(read.intake.open_bytes for read in worker.ordered or ()),
             },
         )
         gauge("thorn_memory_limit_bytes", lambda: {(): self.settings.memory_limit})
         gauge("thorn_consumer_lag", self._lag)
         gauge("thorn_clock_skew_seconds", self._skew)
+        gauge("thorn_oldest_pending_seconds", partial(_ages, worker, self.transport))
+        gauge(
+            "thorn_ordered_blocked",
+            lambda: {
+                (read.subscriber.id,): read.blocked
+                for read in sorted(worker.ordered or (), key=lambda read: -read.blocked)
+            },
+        )
 
     def _lag(self) -> Mapping[str | tuple[str, ...], float]:
         assert self.worker is not None
@@ -310,7 +347,10 @@ class Application:
             (source.group, partition.topic, str(partition.number)): max(
                 0, end - intake.ledgers[partition].committed
             )
-            for source, intake in zip(self._sources, self.worker.intakes, strict=True)
+            for source, intake in (
+                *zip(self._sources, self.worker.intakes, strict=True),
+                *((source, read.intake) for source, read in _with_sources(self.worker)),
+            )
             for partition, end in source.ends.items()
             if partition in intake.ledgers
         }
@@ -345,6 +385,8 @@ class Application:
                 self._sink.stop(_LEAVE_WITHIN),
             )
             done = done and left and not unsent
+        if self._replay is not None:
+            await self._replay.stop(_LEAVE_WITHIN)
         if self._timer is not None:
             self._timer.cancel()
         await self.transport.stop()
@@ -385,6 +427,17 @@ def _transport(
     )
 
 
+def _ages(worker: Worker, transport: Transport) -> Mapping[str | tuple[str, ...], float]:
+    found = oldest_pending(worker, transport, time.time_ns() // 1_000_000)
+    return {(name,): seconds for name, seconds in found.items()}
+
+
+def _with_sources(worker: Worker) -> Iterator[tuple[KafkaSource, OrderedRead]]:
+    for read in worker.ordered or ():
+        if isinstance(read.source, KafkaSource):
+            yield read.source, read
+
+
 def _limits(settings: Settings, connections: int, membership: tuple[float, float] | None) -> Limits:
     """`membership`: the group's session and heartbeat interval, where they are known."""
     return Limits(
@@ -399,6 +452,7 @@ def _limits(settings: Settings, connections: int, membership: tuple[float, float
         commit_patience=STALL if membership is None else patience(*membership),
         unknown_grace=settings.unknown_subscriber_grace,
         max_event_age=settings.max_event_age,
+        park_max=settings.park_max,
     )
 
 

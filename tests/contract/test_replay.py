@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.brokers import Broker, numbered
 from thorn_stream.adapters.kafka import KafkaReplay, KafkaSink, ReplaySettings, SinkSettings
-from thorn_stream.core.records import Partition
+from thorn_stream.core.records import Headers, Partition
 from thorn_stream.ports import Ask, SendFailed, Slice
 
 
@@ -149,7 +149,7 @@ def test_a_partition_can_be_chosen_for_writing(broker: Broker) -> None:
         sink = KafkaSink(SinkSettings(broker.client))
         for number in (2, 0, 2):
             place = Partition(topic, number)
-            record = (b"same key", b"%d" % number, [])
+            record: tuple[bytes, bytes, Headers] = (b"same key", b"%d" % number, [])
             sink.send_to(place, record, lambda _, failed: answers.append(failed), None)
         assert await sink.stop(60) == 0
         assert answers == [None, None, None]

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import uvloop
 
-from tests.support.dispatching import DEAD, retry_topic
+from tests.support.dispatching import DEAD, PARKED, retry_topic
 from tests.support.receivers import MODES, Receiver, closed_port
 from tests.support.waiting import until
 from thorn_stream.adapters.http import NativeTransport
@@ -87,7 +87,7 @@ class Stress:
         clock = SystemClock()
         limits = Limits(max_connections=CONNECTIONS, lane_size=50, lane_wait_max=0.3)
         context = Context(limits, Tiers((5.0,)), clock, RecordingObserver(), dice.random, RULES)
-        settler = Settler(MemorySink(clock=clock), Topics(DEAD, retry_topic), context)
+        settler = Settler(MemorySink(clock=clock), Topics(DEAD, retry_topic, PARKED), context)
         directory = Directory([("test", self.subscribers())])
         self.dispatcher = Dispatcher(directory, transport, settler, self._prepare, context)
 

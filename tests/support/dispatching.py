@@ -24,16 +24,26 @@ from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.lane import LaneSettings
+from thorn_stream.dispatch.parked import Parked, ParkedTopics
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
 from thorn_stream.ports import Sink
-from thorn_stream.testing import MemorySink, MemorySource, MemoryTransport, RecordingObserver
+from thorn_stream.testing import (
+    MemoryReplay,
+    MemorySink,
+    MemorySource,
+    MemoryTransport,
+    RecordingObserver,
+)
 
 __all__ = [
+    "CURSORS",
     "DEAD",
     "OK",
     "ORDERS",
+    "PARKED",
+    "PARKING",
     "TIERS",
     "LoopClock",
     "Rig",
@@ -49,6 +59,9 @@ __all__ = [
 TIERS: Final = (5.0, 15.0, 60.0)
 ORDERS: Final = Partition("orders", 0)
 DEAD: Final = "thorn.dead"
+PARKED: Final = "thorn.parked"
+CURSORS: Final = "thorn.cursors"
+PARKING: Final = Partition(PARKED, 0)
 OK: Final = Outcome(Kind.OK, 200)
 GROUP: Final = "thorn"
 CREDIT: Final = 10_000
@@ -132,6 +145,7 @@ class World:
     topics: dict[str, list[Record]] = field(default_factory=dict)
     main_committed: dict[Partition, Position] = field(default_factory=dict)
     retry_committed: dict[Partition, Position] = field(default_factory=dict)
+    parked_committed: dict[Partition, Position] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
     def live(self, life: Coroutine[Any, Any, None]) -> None:
@@ -151,6 +165,16 @@ class World:
 
     def tier(self, seconds: float) -> list[Record]:
         return self.topics.get(retry_topic(seconds), [])
+
+    @property
+    def parked(self) -> list[Record]:
+        return self.topics.get(PARKED, [])
+
+    @property
+    def cursors(self) -> dict[str, dict[str, Any]]:
+        """What the compacted topic holds: each key that is there, and what its value says."""
+        last = {record.key or b"": record.value for record in self.topics.get(CURSORS, [])}
+        return {key.decode(): json.loads(value) for key, value in last.items() if value}
 
     def dead_of(self, reason: str) -> list[Record]:
         return [record for record in self.dead if told(record)["thorn-reason"] == reason]
@@ -180,8 +204,10 @@ class Rig:
         self.main = self._source(source, partitions, world.main_committed)
         self.retry = self._source(source, tiers, world.retry_committed)
         self.main.feed(world.inputs)
+        self.parked = self._source(source, [PARKING], world.parked_committed)
         for tier in TIERS:
             self.retry.feed(world.tier(tier))
+        self.parked.feed(world.parked)
         self.sink = MemorySink(into=self._written, clock=self.clock)
         self.sink.topics = world.topics
         self.transport = MemoryTransport(answers)
@@ -195,7 +221,7 @@ class Rig:
             rules or EventRules(),
             circuit or CircuitRules(),
         )
-        self.settler = Settler(wrap(self.sink), Topics(DEAD, retry_topic), self.context)
+        self.settler = Settler(wrap(self.sink), Topics(DEAD, retry_topic, PARKED), self.context)
         self.dispatcher = Dispatcher(
             Directory([("test", subscribers)]),
             self.transport,
@@ -212,6 +238,15 @@ class Rig:
             (f"{GROUP}.retry", self.retry),
             self.context,
         )
+        self.replay = MemoryReplay(lambda topic: world.topics.get(topic, []))
+        self.parking = Parked(
+            self.dispatcher,
+            (f"{GROUP}.parked", self.parked),
+            (self.replay, self.sink),
+            ParkedTopics(PARKED, CURSORS),
+            self.context,
+        )
+        self.worker.read_parked(self.parking)
         self.prepared: list[Subscriber] = []
 
     def _source(
@@ -225,7 +260,9 @@ class Rig:
         return source
 
     def _written(self, records: Sequence[Record]) -> None:
-        self.retry.feed([record for record in records if record.topic != DEAD])
+        tiers = {retry_topic(tier) for tier in TIERS}
+        self.retry.feed([record for record in records if record.topic in tiers])
+        self.parked.feed([record for record in records if record.topic == PARKED])
 
     def prepare(self, one: Subscriber) -> LaneSettings:
         self.prepared.append(one)
@@ -288,6 +325,10 @@ class Rig:
         place = Partition(retry_topic(seconds), 0)
         return self.retry.committed.get(place, Position(0)).offset
 
+    @property
+    def parked_committed(self) -> int:
+        return self.parked.committed.get(PARKING, Position(0)).offset
+
     def sent_to(self, url: str) -> list[Attempt]:
         return [each for each in self.transport.attempts if each.target == url]
 
@@ -299,5 +340,5 @@ class Rig:
     def credit_is_whole(self) -> bool:
         return all(
             (source.credit_records, source.credit_size) == (CREDIT, CREDIT_SIZE)
-            for source in (self.main, self.retry)
+            for source in (self.main, self.retry, self.parked)
         )

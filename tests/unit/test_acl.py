@@ -15,9 +15,12 @@ def test_rules_of_a_group() -> None:
         Rule("dispatcher", "topic", "orders", ("Read", "DescribeConfigs")),
         Rule("dispatcher", "topic", "users", ("Read", "DescribeConfigs")),
         Rule("dispatcher", "topic", "g.retry.", OWN, prefixed=True),
+        Rule("dispatcher", "topic", "g.parked", OWN),
+        Rule("dispatcher", "topic", "g.cursors", OWN),
         Rule("dispatcher", "topic", "g.dead", OWN),
         Rule("dispatcher", "group", "g", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.retry", ("Read", "Describe")),
+        Rule("dispatcher", "group", "g.parked", ("Read", "Describe")),
         Rule("producer", "topic", "orders", ("Write", "Describe")),
         Rule("producer", "topic", "users", ("Write", "Describe")),
     ]
@@ -51,7 +54,8 @@ def test_the_script_says_who_must_not_write() -> None:
         "--operation Read --operation DescribeConfigs --topic thorn.events"
     ) in lines
     assert any(line.endswith("--resource-pattern-type prefixed") for line in lines)
-    assert any("thorn.retry.*, thorn.dead controls the dispatchers" in line for line in lines)
+    own = "thorn.retry.*, thorn.parked, thorn.cursors, thorn.dead"
+    assert any(f"{own} controls the dispatchers" in line for line in lines)
     writers = [line for line in lines if "$PRODUCER" in line]
     assert len(writers) == 1
     assert writers[0].endswith("--topic thorn.events")

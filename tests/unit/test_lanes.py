@@ -125,13 +125,14 @@ def test_what_a_slow_receiver_cannot_take_is_parked_untried() -> None:
         assert [each.cause for each in settled] == ["lane", "lane"]
 
     world.live(life())
-    headers = [told(record) for record in world.tier(5)]
+    headers = [told(record) for record in world.parked]
+    assert [each["thorn-parked"] for each in headers] == ["lane", "lane"]
     assert [each["thorn-attempt"] for each in headers] == ["0", "0"]
     assert [each["thorn-origin"] for each in headers] == ["orders:0:4", "orders:0:5"]
 
 
 def test_what_was_parked_is_delivered_as_the_first_attempt_later() -> None:
-    """A parked Delivery comes back from its tier and keeps its number."""
+    """A parked Delivery is delivered when its receiver takes, and keeps its number."""
     world = World()
 
     async def life() -> None:
@@ -140,11 +141,12 @@ def test_what_was_parked_is_delivered_as_the_first_attempt_later() -> None:
         rig.publish(count=2)
         await rig.idle(0.1)
         rig.publish()
-        await rig.until(lambda: len(world.tier(5)) == 1)
+        await rig.until(lambda: len(world.parked) == 1)
         rig.transport.answers = OK
         for attempt in rig.under_way:
             rig.transport.end(attempt, OK)
-        await rig.until(lambda: rig.tier_committed(5) == 1)
+        await rig.until(lambda: rig.parked_committed == 1)
+        await rig.until(lambda: len(rig.transport.attempts) == 3)
         assert [attempt_number(each) for each in rig.transport.attempts] == [1, 1, 1]
         assert len({each.delivery.id for each in rig.transport.attempts}) == 3
 
@@ -188,7 +190,7 @@ def test_a_full_lane_holds_the_others_back_for_a_moment_only() -> None:
 
 
 def test_what_has_waited_too_long_is_parked() -> None:
-    """After `lane_wait_max` those that wait go to the tier; the one in flight is left alone."""
+    """After `lane_wait_max` those that wait are parked; the one in flight is left alone."""
     world = World()
 
     async def life() -> None:
@@ -198,7 +200,7 @@ def test_what_has_waited_too_long_is_parked() -> None:
         await rig.idle(1.9)
         assert world.topics == {}
         await rig.idle(0.2)
-        assert len(world.tier(5)) == 2
+        assert len(world.parked) == 2
         assert len(rig.under_way) == 1
         rig.transport.end(rig.under_way[0], OK)
         await rig.until(lambda: rig.committed == 3)
@@ -220,7 +222,7 @@ def test_what_waits_in_lanes_is_parked_at_once_when_the_window_is_crowded() -> N
         assert world.topics == {}
         rig.publish()
         await rig.idle(0.1)
-        assert len(world.tier(5)) == 74
+        assert len(world.parked) == 74
 
     world.live(life())
 

@@ -20,7 +20,14 @@ from thorn_stream.ops.topics import (
 from thorn_stream.ops.upkeep import writing
 
 SETTINGS = Settings(topics=("orders",), retry_tiers=(5, 60))
-ALL_THERE = {"orders": 6, "thorn.retry.5s": 6, "thorn.retry.60s": 6, "thorn.dead": 6}
+ALL_THERE = {
+    "orders": 6,
+    "thorn.retry.5s": 6,
+    "thorn.retry.60s": 6,
+    "thorn.parked": 6,
+    "thorn.cursors": 6,
+    "thorn.dead": 6,
+}
 
 
 def cluster(topics: dict[str, int], replicas: int = 1, name: str = "real") -> Cluster:
@@ -41,12 +48,30 @@ def of(planned: list[Planned], topic: str) -> Planned:
 
 
 def test_own_topics_of_this_version() -> None:
-    """The tiers that are set, and dead letters; nothing that is not written yet."""
+    """Tiers that are set, parked ones and their cursors, dead letters; no more than is written."""
     assert list(own_topics(SETTINGS, Needs())) == [
         "thorn.retry.5s",
         "thorn.retry.60s",
+        "thorn.parked",
+        "thorn.cursors",
         "thorn.dead",
     ]
+
+
+def test_parked_records_outlive_the_time_they_may_wait() -> None:
+    """A day more, so that they end as dead letters; their cursors are kept for ever."""
+    specs = own_topics(Settings(park_max=3600), Needs())
+    assert specs["thorn.parked"].config["retention.ms"] == str(1000 * (3600 + 86_400))
+    assert specs["thorn.parked"].config["cleanup.policy"] == "delete"
+    assert specs["thorn.cursors"].config["cleanup.policy"] == "compact"
+
+
+def test_parked_records_and_their_cursors_have_the_same_partitions() -> None:
+    """Also where one of the topics was made before the other, and wider than is needed."""
+    found = needs(SETTINGS, cluster({"orders": 3, "thorn.parked": 8}), {})
+    specs = own_topics(SETTINGS, found)
+    assert (specs["thorn.parked"].partitions, specs["thorn.cursors"].partitions) == (8, 8)
+    assert specs["thorn.dead"].partitions == 3
 
 
 @pytest.mark.parametrize(("widest", "width"), [(-1, -1), (1, 1), (12, 12), (50, 12)])

@@ -241,7 +241,7 @@ def test_due_retries_do_not_wait_for_ever_for_a_full_lane() -> None:
         assert rig.observer.named("settled") == [(Parked("lane"),)] * 22
 
     world.live(life())
-    assert {told(record)["thorn-attempt"] for record in world.tier(5)} == {"1"}
+    assert {told(record)["thorn-attempt"] for record in world.parked} == {"1"}
 
 
 def test_what_is_held_goes_with_its_partition() -> None:
@@ -326,19 +326,21 @@ def test_a_tier_that_is_not_in_the_settings_is_read_until_it_is_empty() -> None:
     world.live(life())
 
 
-def test_the_oldest_is_the_earliest_first_attempt() -> None:
-    """None when nothing is held."""
+def test_the_oldest_event_of_each_subscriber_is_known() -> None:
+    """By when it was written; nothing of a subscriber of whom nothing is held."""
     world = World()
 
     async def life() -> None:
         rig = Rig(world, subscriber("a")).start()
-        assert rig.waiting.oldest is None
+        assert dict(rig.waiting.oldest.items()) == {}
         write(rig, 5.0)
         first = rig.clock.wall()
         await rig.idle(1)
         write(rig, 1.0, number=1)
         await rig.idle(0.1)
-        assert rig.waiting.oldest == first
+        assert dict(rig.waiting.oldest.items()) == {"a": first}
+        rig.retry.lose(FIVE)
+        await rig.until(lambda: rig.waiting.oldest.get("a") is None)
 
     world.live(life())
 

@@ -30,7 +30,7 @@ def offsets(attempts: list[Attempt]) -> list[int]:
 # --- how it is -----------------------------------------------------------------------------------
 
 
-def test_it_is_ready_once_both_groups_are_joined() -> None:
+def test_it_is_ready_once_its_groups_are_joined() -> None:
     """Each group that is not says so."""
     world = World()
 
@@ -39,6 +39,7 @@ def test_it_is_ready_once_both_groups_are_joined() -> None:
         assert rig.worker.reasons() == [
             "group thorn: not assigned yet: waiting to join",
             "group thorn.retry: not assigned yet: waiting to join",
+            "group thorn.parked: not assigned yet: waiting to join",
         ]
         await rig.idle(0.1)
         assert rig.worker.reasons() == []

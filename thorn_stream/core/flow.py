@@ -58,6 +58,7 @@ class Limits:
     commit_patience: float = STALL  # see `patience`
     unknown_grace: float = 600.0
     max_event_age: float | None = None
+    park_max: float = 259_200.0
 
 
 def should_pause(depth: int, incomplete: int, held: int, limits: Limits, noted: int = 0) -> bool:

@@ -35,7 +35,8 @@ class Held:
 
     `due` (not before) and `first` (first attempt, or first parked) in unix milliseconds;
     `unknown_since` when its subscriber was first looked up in vain, None when it was found;
-    `definition` is the JSON of one that came with the event, and is looked up nowhere.
+    `definition` is the JSON of one that came with the event, and is looked up nowhere; `parked` the
+    cause, of what is parked now.
     """
 
     envelope: Envelope
@@ -48,6 +49,7 @@ class Held:
     unknown_since: int | None = None
     definition: str = ""
     response: bytes | None = field(default=None, repr=False)
+    parked: str = ""
 
 
 def held(delivery: Delivery, *, due: int, now: int) -> Held:
@@ -98,6 +100,8 @@ def headers(of: Held) -> Headers:
         made.append(("thorn-key", record.key))
     if of.unknown_since is not None:
         made.append(("thorn-unknown", b"%d" % of.unknown_since))
+    if of.parked:
+        made.append(("thorn-parked", _text(of.parked)))
     if of.definition:
         made.append((_DEFINITION, _text(of.definition)))
     return made
@@ -105,8 +109,9 @@ def headers(of: Held) -> Headers:
 
 def dead_letter_headers(of: Held, reason: Reason) -> Headers:
     """Headers of the dead letter of a Delivery, with its receiver's last answer if that is kept."""
+    kept = [pair for pair in headers(of) if pair[0] != "thorn-parked"]
     answer = [] if of.response is None else [("thorn-response", of.response)]
-    return [*headers(of), *answer, ("thorn-reason", _text(reason))]
+    return [*kept, *answer, ("thorn-reason", _text(reason))]
 
 
 def undecodable_headers(record: Record, why: str) -> Headers:

@@ -7,6 +7,7 @@ which nobody asks any more: the epoch is the object itself.
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from thorn_stream.core import notes, offsets
 from thorn_stream.core.flow import Hold
@@ -81,6 +82,8 @@ class Ledger:
         "window",
     )
 
+    entry_type: ClassVar[type[Entry]] = Entry
+
     def __init__(
         self,
         partition: Partition,
@@ -126,7 +129,7 @@ class Ledger:
             return None
         if not self._open:
             self.committable = offset
-        entry = Entry(self, offset, size)
+        entry = self.entry_type(self, offset, size)
         self._open.append(entry)
         self.next = offset + 1
         return entry
@@ -140,6 +143,17 @@ class Ledger:
             ahead.popleft()
             return False
         return offset < self._known
+
+    def pass_over(self, offset: int) -> None:
+        """What stands below this offset, and was not received, never will be."""
+        if offset <= self.next:
+            return
+        self.next = offset
+        ahead = self._ahead
+        while ahead and ahead[0] < offset:
+            ahead.popleft()
+        if not self._open:
+            self.committable = offset
 
     def settle(self, entry: Entry) -> None:
         """Move the committable offset over everything that has nothing open."""
@@ -189,7 +203,7 @@ class Ledger:
             self._settled = 0
         incomplete = [entry.offset for entry in self._open]
         incomplete.extend(self._ahead)
-        return offsets.encode(self.committable, self._end, incomplete, limit)
+        return offsets.encode(self.committable, self.end, incomplete, limit)
 
     def answered(self, position: Position) -> None:
         """Kafka has accepted this commit; an older answer that comes late is no news."""
@@ -221,16 +235,21 @@ class Ledger:
         return self.next - self.committable
 
     @property
+    def first(self) -> Entry | None:
+        """The lowest offset that is received and not settled."""
+        return self._open[0] if self._open else None
+
+    @property
     def open(self) -> int:
         """Received offsets that are not settled."""
         return len(self._open) - self._settled
 
     @property
-    def _end(self) -> int:
+    def end(self) -> int:
         """Of the offsets from here on nothing is known: neither received nor told of."""
         return max(self.next, self._known)
 
     @property
     def done_above(self) -> int:
         """How many offsets above the committable one need nothing more: settled ones, and gaps."""
-        return self._end - self.committable - self.open - len(self._ahead)
+        return self.end - self.committable - self.open - len(self._ahead)

@@ -180,14 +180,22 @@ class Dispatcher:
 
     # --- the waiting way -----------------------------------------------------------------------
 
-    def resume(self, held: Held, entry: Entry) -> None:
-        """A held Delivery is due: look its Subscriber up again, as it is now, and deliver."""
+    def resume(
+        self,
+        held: Held,
+        entry: Entry,
+        put_back: Callable[[Delivery, str], None] | None = None,
+    ) -> None:
+        """A held Delivery is due: look its Subscriber up again, as it is now, and deliver.
+
+        `put_back` is there when it was parked: it takes what cannot be tried now.
+        """
         envelope = held.envelope
         if envelope.own is not None:
             envelope.own = read_overrides(envelope.record.headers, self._rules)
         if held.definition:
             if not self._rules.subscribers:
-                self._dead(held, Reason.NOT_ALLOWED, entry)
+                self.give_up(held, Reason.NOT_ALLOWED, entry)
                 return
             subscriber: Subscriber | None = recipient_from(
                 held.definition, held.subscriber, self._rules
@@ -208,6 +216,7 @@ class Dispatcher:
                 error=held.error,
                 definition=held.definition,
                 again=True,
+                put_back=put_back,
             )
         )
 
@@ -277,9 +286,9 @@ class Dispatcher:
         now = self._clock.wall()
         held = Held(envelope, delivery, extra.id, 0, now, now, definition=extra.definition)
         held.error = f"blocked:{extra.why if allowed else 'allow_event_subscribers is off'}"
-        self._dead(held, Reason.BLOCKED if allowed else Reason.NOT_ALLOWED, entry)
+        self.give_up(held, Reason.BLOCKED if allowed else Reason.NOT_ALLOWED, entry)
 
-    def _dead(self, held: Held, reason: Reason, entry: Entry) -> None:
+    def give_up(self, held: Held, reason: Reason, entry: Entry) -> None:
         """Given up without an Attempt."""
         decided = Dead(reason)
         self._observer.settled(decided)
@@ -292,9 +301,8 @@ class Dispatcher:
             self.settler.retry(held, decided, entry)
         elif isinstance(decided, Dead):
             self.settler.dead(handover.held(delivery, due=now, now=now), decided, entry)
-        else:
-            due = now + int(self._tiers.smallest * 1000)
-            self.settler.park(handover.held(delivery, due=due, now=now), entry)
+        elif isinstance(decided, Parked):
+            self.settler.park(handover.held(delivery, due=now, now=now), decided, entry)
 
     def _unknown(self, held: Held, entry: Entry) -> None:
         """Not known to this process: a reload may bring it back; after the grace it is dead."""
@@ -304,7 +312,7 @@ class Dispatcher:
             held.unknown_since = now
         remaining = held.unknown_since + int(1000 * grace) - now
         if remaining <= 0:
-            self._dead(held, Reason.UNSUBSCRIBED, entry)
+            self.give_up(held, Reason.UNSUBSCRIBED, entry)
             return
         held.due = now + min(remaining, int(1000 * max(grace / 10, self._tiers.smallest)))
         self.settler.wait_on(held, entry)

@@ -88,6 +88,7 @@ class Intake:
         self._tally = Tally()
         self._given_back = Tally()
         self._paused: set[Partition] = set()
+        self._withheld: set[Partition] = set()
         self._revoking: list[tuple[Revoked, list[Ledger], float]] = []
         self._commits = Commits(source, self.ledgers, self._tally, context)
         self._commits.accepted = self._commit_accepted
@@ -246,6 +247,7 @@ class Intake:
         if self.ledgers.get(partition) is ledger:
             del self.ledgers[partition]
             self._paused.discard(partition)
+            self._withheld.discard(partition)
             if not self.ledgers:
                 self._end_hold()
         self._commits.forget(ledger)
@@ -272,13 +274,22 @@ class Intake:
             self._paused.add(partition)
             self._source.pause([partition])
 
+    def withhold(self, partition: Partition) -> None:
+        """Read this partition no further, until `let_read`."""
+        self._withheld.add(partition)
+        self._pause(partition)
+
+    def let_read(self, partition: Partition) -> None:
+        self._withheld.discard(partition)
+
     def _resume_what_has_room(self) -> None:
         if not self._paused or not self.taking:
             return
         free = [
             p
             for p in self._paused
-            if not (ledger := self.ledgers[p]).draining
+            if p not in self._withheld
+            and not (ledger := self.ledgers[p]).draining
             and should_resume(
                 ledger.depth, ledger.open, ledger.held, self._limits, len(ledger.note)
             )

@@ -11,7 +11,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from thorn_stream.core import handover
-from thorn_stream.core.deliveries import Dead, Reason, Retry
+from thorn_stream.core.deliveries import Dead, Parked, Reason, Retry
 from thorn_stream.core.handover import Held
 from thorn_stream.core.ledger import Entry
 from thorn_stream.core.records import Headers, Record
@@ -47,6 +47,7 @@ class Topics:
 
     dead: str
     retry: Callable[[float], str]
+    parked: str
 
 
 class _Stub(NamedTuple):
@@ -90,16 +91,17 @@ class Settler:
 
     def retry(self, held: Held, settlement: Retry, entry: Entry) -> None:
         """Into the tier's topic; due at `held.due`."""
-        self._carry_on(held, settlement.tier, entry, "retry")
+        self._wait(held, settlement.tier, entry)
 
-    def park(self, held: Held, entry: Entry) -> None:
-        """It cannot be tried now: into the smallest tier, its attempts unchanged."""
-        self._carry_on(held, self._tiers.smallest, entry, "parked")
+    def park(self, held: Held, settlement: Parked, entry: Entry) -> None:
+        """It cannot be tried now: written once, under its receiver's id, its attempts unchanged."""
+        held.parked = settlement.cause
+        self._carry_on(held, self._topics.parked, held.subscriber.encode(), entry)
 
     def wait_on(self, held: Held, entry: Entry) -> None:
         """A further round, in the tier that covers what remains until it is due."""
         remaining = (held.due - self._clock.wall()) / 1000
-        self._carry_on(held, self._tiers.covering(remaining), entry, "retry")
+        self._wait(held, self._tiers.covering(remaining), entry)
 
     def dead(
         self,
@@ -144,12 +146,15 @@ class Settler:
             )
         )
 
-    def _carry_on(self, held: Held, tier: float, entry: Entry, kind: str) -> None:
+    def _wait(self, held: Held, tier: float, entry: Entry) -> None:
+        self._carry_on(held, self._topics.retry(tier), held.delivery.encode(), entry)
+
+    def _carry_on(self, held: Held, topic: str, key: bytes, entry: Entry) -> None:
         self._begin(
             _HandOver(
-                kind=kind,
-                topic=self._topics.retry(tier),
-                key=held.delivery.encode(),
+                kind="parked" if held.parked else "retry",
+                topic=topic,
+                key=key,
                 value=held.envelope.record.value,
                 headers=handover.headers(held),
                 entry=entry,

@@ -10,6 +10,7 @@ from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
 from thorn_stream.dispatch.ordered_reads import OrderedReads
+from thorn_stream.dispatch.parked import Parked
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.ports import Source
 
@@ -38,7 +39,7 @@ class Worker:
         self.main.hold_back = lambda: dispatcher.lanes.holding
         self.retry = Intake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
-        self.intakes = (self.main, self.retry)
+        self.intakes: tuple[Intake, ...] = (self.main, self.retry)
         self.others = [self.retry]  # whose partitions stand for later attempts (see `_share`)
         self.context = context
         self._clock = context.clock
@@ -49,11 +50,20 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._releasing = False
         self.ordered: OrderedReads | None = None
+        self.parked: Parked | None = None
 
     def serve(self, ordered: OrderedReads) -> None:
         """Turn the wheel of these reads as well."""
         self.ordered = ordered
         ordered.look = self.look
+
+    def read_parked(self, parked: Parked) -> None:
+        """Drain parked deliveries as well; before `start`."""
+        self.parked = parked
+        parked.intake.look = self.look
+        parked.intake.hold_back = lambda: self.dispatcher.lanes.holding
+        self.intakes = (*self.intakes, parked.intake)
+        self.others.append(parked.intake)
 
     @property
     def _all(self) -> tuple[Intake, ...]:
@@ -75,6 +85,8 @@ class Worker:
         self.dispatcher.tick()
         for intake in self._all:
             intake.tick()
+        if self.parked is not None:
+            self.parked.tick()
         if self.ordered is not None:
             self.ordered.tick()
         if not self._releasing:
@@ -89,6 +101,9 @@ class Worker:
                 sum(intake.total for intake in self.others),
             ),
         )
+
+        if self.ordered is not None:
+            self.dispatcher.lanes.own_shares = self.ordered.shares
 
     def look(self) -> None:
         """Notice that the process stood still, before anything is begun after it.
@@ -130,6 +145,8 @@ class Worker:
             for intake in self._all
             if (stalled := intake.commit_unanswered) > _STUCK_AFTER
         ]
+        if self.parked is not None:
+            reasons += self.parked.reasons
         if self.ordered is not None:
             reasons += self.ordered.reasons
         settler = self.dispatcher.settler
@@ -148,8 +165,12 @@ class Worker:
         deadline = self._now() + within
         for intake in self._all:
             intake.stop_taking()
+        if self.parked is not None:
+            self.parked.stop_taking()
         self.dispatcher.lanes.abandon()
         ended = await self._until(lambda: not self._busy, deadline)
+        if self.parked is not None:  # what has ended moved cursors, and commits may wait for them
+            ended = await self._until(self.parked.finish, deadline) and ended
         for intake in self._all:
             intake.commit(force=True)
         committed = await self._until(self._all_committed, deadline)
@@ -166,7 +187,8 @@ class Worker:
 
     @property
     def _busy(self) -> bool:
-        return any(intake.busy for intake in self._all)
+        begun = self.parked is not None and self.parked.busy
+        return begun or any(intake.busy for intake in self._all)
 
     def _all_committed(self) -> bool:
         return not any(intake.uncommitted for intake in self._all)

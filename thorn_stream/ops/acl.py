@@ -36,7 +36,7 @@ def rules(settings: Settings) -> list[Rule]:
         prefix = kind.prefix(settings)
         names = [prefix] if prefix else kind.topics(settings)
         found += [Rule("dispatcher", "topic", name, own, bool(prefix)) for name in names]
-    groups = (settings.group, f"{settings.group}.retry")
+    groups = (settings.group, f"{settings.group}.retry", f"{settings.group}.parked")
     found += [Rule("dispatcher", "group", group, ("Read", "Describe")) for group in groups]
     found += [
         Rule("producer", "topic", name, ("Write", "Describe"), prefixed)

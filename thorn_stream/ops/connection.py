@@ -107,7 +107,7 @@ def _lacking(topic: str, operations: Operations, wanted: tuple[str, ...]) -> Ite
 
 
 def _groups(settings: Settings, client: Mapping[str, str]) -> Iterator[str]:
-    groups = (settings.group, f"{settings.group}.retry")
+    groups = (settings.group, f"{settings.group}.retry", f"{settings.group}.parked")
     for group, operations in group_access(client, groups, _PATIENCE).items():
         if "READ" not in operations:
             yield f"no permission to READ the consumer group {group}: {_ACL}"

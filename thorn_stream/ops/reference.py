@@ -29,10 +29,7 @@ NO_EFFECT: Final = frozenset(
         "api.host",
         "api.port",
         "api.tokens",
-        "cursors_topic",
         "ordered_max",
-        "park_max",
-        "parked_topic",
         "results.topic",
         "subscribers_topic",
     }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from thorn_stream.adapters.kafka import Cluster, TopicSpec
@@ -24,6 +24,7 @@ __all__ = [
 _DAY: Final = 86_400
 _MOST_PARTITIONS: Final = 12
 _HEADERS_ROOM: Final = 65_536
+_CURSORS_SEGMENT: Final = 16_777_216
 KAFKA_DEFAULT_BYTES: Final = 1_048_588
 """`max.message.bytes` of a topic that sets none."""
 
@@ -34,13 +35,15 @@ class Needs:
 
     `partitions` and `replicas` of the input that has most, -1 where the broker's default will do;
     `max_message_bytes` of the widest; `min_insync` the strictest `min.insync.replicas`, None
-    where it is not known.
+    where it is not known. `parked` is how many partitions the topic of parked deliveries has, or
+    that of their cursors: both have the same; -1 where there is neither.
     """
 
     partitions: int = -1
     replicas: int = -1
     max_message_bytes: int = KAFKA_DEFAULT_BYTES
     min_insync: int | None = None
+    parked: int = -1
 
 
 class Kind(NamedTuple):
@@ -77,6 +80,19 @@ KINDS: Final = (
         prefix=lambda settings: f"{settings.retry_prefix}.",
     ),
     Kind(
+        "parked",
+        topics=lambda settings: [settings.parked],
+        config=lambda settings: {"retention.ms": _ms(settings.park_max + _DAY)},
+        access=("READ", "WRITE"),
+    ),
+    Kind(
+        "cursors",
+        topics=lambda settings: [settings.cursors],
+        # read whole at each assignment, so it is compacted often
+        config=lambda _: {"cleanup.policy": "compact", "segment.bytes": str(_CURSORS_SEGMENT)},
+        access=("READ", "WRITE"),
+    ),
+    Kind(
         "dead",
         topics=lambda settings: [settings.dead],
         config=lambda _: {"retention.ms": _ms(30 * _DAY)},
@@ -84,6 +100,10 @@ KINDS: Final = (
     ),
 )
 """What this version writes. A row more is a topic more: planned, made, checked and granted."""
+
+
+_PAIR: Final = frozenset({"parked", "cursors"})
+"""A partition of the one has its cursors in the partition of the other that has its number."""
 
 
 def own_topics(settings: Settings, needs: Needs) -> dict[str, TopicSpec]:
@@ -103,6 +123,8 @@ def uses(settings: Settings, needs: Needs) -> Iterator[tuple[str, str, TopicSpec
     width = min(needs.partitions, _MOST_PARTITIONS)
     for kind in KINDS:
         spec = TopicSpec(width, needs.replicas, {**common, **kind.config(settings)})
+        if kind.use in _PAIR:
+            spec = replace(spec, partitions=max(width, needs.parked))
         for topic in kind.topics(settings):
             yield kind.use, topic, spec
 
@@ -162,6 +184,7 @@ def needs(
             _told(configs, there, "max.message.bytes"), default=KAFKA_DEFAULT_BYTES
         ),
         min_insync=max(_told(configs, there, "min.insync.replicas"), default=None),
+        parked=max(cluster.topics.get(topic, -1) for topic in (settings.parked, settings.cursors)),
     )
 
 

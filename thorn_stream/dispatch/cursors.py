@@ -1,0 +1,302 @@
+"""Cursors at work: what one receiver's parked deliveries of one partition have come to.
+
+While it takes, a receiver's parked records are delivered as they are read, and what is in flight
+stands in a Ledger of its own. From the first that cannot be delivered on, that Ledger is its
+cursor: written to the cursors topic, and moved as the drain settles what it reads from there.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from thorn_stream.core import cursors
+from thorn_stream.core.cursors import Cursor, CursorKey
+from thorn_stream.core.ledger import Entry, Ledger, Tally
+from thorn_stream.core.records import Partition, Record
+from thorn_stream.dispatch.context import Context
+from thorn_stream.ports import PlacedSink, SendFailed
+
+__all__ = ["CursorLedger", "CursorWriter", "LiveCursor", "ParkedEntry"]
+
+_AGAIN: Final = 0.5
+"""Seconds until a cursor that Kafka refused is written again."""
+_ENDLESS: Final = 1 << 62
+"""The Ledger of a cursor has no window: what is open in it is in flight, or put back."""
+
+
+class ParkedEntry(Entry):
+    """One parked record that was begun.
+
+    `origin` is its entry in the Ledger of its partition, as long as that waits for it. `parked_at`
+    (unix milliseconds) is when it was written.
+    """
+
+    __slots__ = ("cursor", "origin", "parked_at")
+
+    cursor: "LiveCursor"
+    origin: Entry | None
+    parked_at: int
+
+    def release(self) -> None:
+        super().release()
+        if not self.pending and not self.ledger.closed:
+            origin, self.origin = self.origin, None
+            if origin is not None:
+                origin.release()
+            self.cursor.settled(self)
+
+
+class CursorLedger(Ledger):
+    """What is done of one receiver's records, from its cursor on."""
+
+    __slots__ = ()
+    entry_type = ParkedEntry
+
+
+class LiveCursor:
+    """One receiver in one partition of the parked topic, in one assignment.
+
+    `stands` says that there is a cursor to be written, `durable` that Kafka has one at or below
+    where it is now. `read` is the next offset the drain reads, `newest` the highest there is of
+    this receiver: between them stands what was never begun, and what was put back (`again`).
+    `waiting` are entries of the partition that wait until the cursor is durable. `changed` is told
+    whenever something has settled.
+    """
+
+    __slots__ = (
+        "again",
+        "began_at",
+        "buffer",
+        "changed",
+        "count",
+        "counted",
+        "definition",
+        "durable",
+        "error",
+        "gap",
+        "hint",
+        "key",
+        "ledger",
+        "name",
+        "newest",
+        "partition",
+        "read",
+        "rests_until",
+        "settled_since",
+        "stands",
+        "unknown_since",
+        "waiting",
+        "written_at",
+    )
+
+    def __init__(
+        self,
+        partition: Partition,
+        name: str,
+        cursor: Cursor,
+        tally: Tally,
+        changed: Callable[["LiveCursor"], None],
+    ) -> None:
+        known = cursors.known_at(cursor)
+        self.ledger = CursorLedger(partition, cursor.next, _ENDLESS, tally, known)
+        self.partition = partition
+        self.name = name
+        self.key = name.encode()
+        self.changed = changed
+        self.stands = self.durable = self.gap = False
+        self.read = cursor.next
+        self.newest = cursor.next - 1
+        self.again: dict[int, ParkedEntry] = {}
+        self.buffer: deque[Record] = deque()
+        self.waiting: list[Entry] = []
+        self.count = cursor.count
+        self.counted = cursor.through  # offsets below it are in the count already
+        self.hint = cursor.oldest or 0
+        self.error = cursor.error
+        self.definition = cursor.definition
+        self.unknown_since = cursor.unknown_since
+        self.began_at = self.rests_until = self.written_at = 0.0
+        self.settled_since = 0  # records, since it was last written
+
+    # --- what comes in -------------------------------------------------------------------------
+
+    def enter(self, record: Record, origin: Entry | None, size: int) -> ParkedEntry | None:
+        """Begin a record; None for one that was begun, or done, before."""
+        entry = self.ledger.enter(record.offset, size)
+        if not isinstance(entry, ParkedEntry):
+            return None
+        entry.cursor = self
+        entry.origin = origin
+        entry.parked_at = record.timestamp
+        return entry
+
+    def pass_over(self, record: Record, origin: Entry) -> None:
+        """It is read from the cursor, when its turn comes."""
+        self.newest = max(self.newest, record.offset)
+        self.more(record.offset)
+        if self.durable:
+            origin.release()
+        else:
+            self.waiting.append(origin)
+
+    def more(self, offset: int) -> None:
+        """One more of this receiver's stands in the topic."""
+        if self.count is not None and offset >= self.counted:
+            self.count += 1
+
+    def put_back(self, entry: ParkedEntry, error: str) -> None:
+        """It was begun and cannot be tried now: it stays where it stands."""
+        self.again[entry.offset] = entry
+        self.read = min(self.read, entry.offset)
+        self.newest = max(self.newest, entry.offset)
+        self.error = error or self.error
+        origin, entry.origin = entry.origin, None
+        if origin is None:
+            return
+        if self.durable:
+            origin.release()
+        else:
+            self.waiting.append(origin)
+
+    def settled(self, entry: ParkedEntry) -> None:
+        self.hint = max(self.hint, entry.parked_at)
+        self.settled_since += 1
+        if self.count is not None:
+            self.count -= 1
+        self.changed(self)
+
+    def forget_buffer(self) -> int:
+        """Read what was not begun again later; returns its bytes."""
+        size = sum(record.size for record in self.buffer)
+        if self.buffer:
+            self.read = min(self.read, self.buffer[0].offset)
+            self.buffer.clear()
+        return size
+
+    def lose(self, below: int) -> int:
+        """Kafka has deleted all below this offset; returns how many offsets were not read."""
+        lost = below - self.read
+        for offset in [offset for offset in self.again if offset < below]:
+            self.again.pop(offset).release()
+        self.read = below
+        return lost
+
+    # --- how it is -----------------------------------------------------------------------------
+
+    @property
+    def unread(self) -> bool:
+        return self.read <= self.newest
+
+    @property
+    def caught_up(self) -> bool:
+        """Nothing of this receiver is left below what has been read of the partition."""
+        return not (self.unread or self.buffer or self.again or self.ledger.open)
+
+    @property
+    def oldest(self) -> int:
+        """When the oldest that is left was parked, unix milliseconds (not later, at least)."""
+        first = self.ledger.first
+        if isinstance(first, ParkedEntry):
+            return first.parked_at
+        return self.buffer[0].timestamp if self.buffer else self.hint
+
+    def told(self, through: int) -> Cursor:
+        """What is to be written of it; `through` is how far the partition has been read."""
+        position = self.ledger.to_commit(force=True)
+        start, done = (position.offset, position.metadata) if position else (self.read, "")
+        return Cursor(
+            next=start,
+            done=done,
+            count=self.count,
+            through=max(through, self.counted),
+            oldest=self.oldest,
+            error=self.error[:200],
+            definition=self.definition,
+            unknown_since=self.unknown_since,
+        )
+
+    def acknowledged(self) -> None:
+        """Kafka has it: whoever begins here anew reads all that has waited for that."""
+        self.durable = True
+        waiting, self.waiting = self.waiting, []
+        for entry in waiting:
+            entry.release()
+
+
+class _Write:
+    """What is under way for one key, and what is to follow."""
+
+    __slots__ = ("called", "following", "next", "value")
+
+    def __init__(self, value: bytes | None, called: list[Callable[[], None]]) -> None:
+        self.value = value
+        self.called = called
+        self.next: bytes | None = None
+        self.following: list[Callable[[], None]] | None = None
+
+
+class CursorWriter:
+    """Writes cursors, one record of a key at a time: a later one must never be overtaken."""
+
+    def __init__(self, sink: PlacedSink, topic: str, context: Context) -> None:
+        self._sink = sink
+        self._topic = topic
+        self._clock = context.clock
+        self._observer = context.observer
+        self._writes: dict[CursorKey, _Write] = {}
+        self._refused: list[tuple[float, CursorKey, _Write]] = []
+        self.error: str | None = None
+
+    def write(
+        self, key: CursorKey, value: bytes | None, done: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write a cursor, or (None) delete it. `done` is called when Kafka has this, or a later."""
+        write = self._writes.get(key)
+        if write is not None:
+            write.next = value
+            write.following = [*(write.following or []), done]
+            return
+        self._writes[key] = write = _Write(value, [done])
+        self._send(key, write)
+
+    def busy(self, partition: int, epoch: int) -> bool:
+        return any(key.partition == partition and key.epoch == epoch for key in self._writes)
+
+    @property
+    def idle(self) -> bool:
+        return not self._writes
+
+    def forget(self, partition: int, epoch: int) -> None:
+        """That assignment is over: what was refused is not written again."""
+        for key in [k for k in self._writes if k.partition == partition and k.epoch <= epoch]:
+            del self._writes[key]
+
+    def tick(self) -> None:
+        if not self._refused:
+            return
+        now = self._clock.monotonic()
+        due = [(key, write) for at, key, write in self._refused if at <= now]
+        self._refused = [each for each in self._refused if each[0] > now]
+        for key, write in due:
+            if self._writes.get(key) is write:
+                self._send(key, write)
+
+    def _send(self, key: CursorKey, write: _Write) -> None:
+        place = Partition(self._topic, key.partition)
+        self._sink.send_to(place, (key.encoded(), write.value, []), self._answered, (key, write))
+
+    def _answered(self, token: tuple[CursorKey, _Write], failed: SendFailed | None) -> None:
+        key, write = token
+        self._observer.handed_over("cursor", failed.error if failed else None)
+        if self._writes.get(key) is not write:
+            return  # of an assignment that is over
+        self.error = failed.error if failed else None
+        if failed is not None:
+            self._refused.append((self._clock.monotonic() + _AGAIN, key, write))
+            return
+        del self._writes[key]
+        for done in write.called:
+            done()
+        if write.following is not None:
+            self.write(key, write.next, lambda: None)
+            self._writes[key].called = write.following
