@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.apache_kafka import ApacheKafka
+from tests.support.brokers import Broker
 from tests.support.receivers import wait_until
 from thorn_stream.adapters.kafka import describe
 
@@ -19,9 +20,9 @@ SMALL = ("--events", "60", "--rate", "100")
 
 
 @contextmanager
-def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Path, *options: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     """The command, its temporary files in `folder`; killed when a test leaves it running."""
-    environment = os.environ | {"TMPDIR": str(folder), "THORN_GROUP": "not-for-the-demo"}
+    environment = os.environ | {"TMPDIR": str(folder), "THORN_GROUP": "not-for-the-demo"} | more
     with subprocess.Popen(
         [sys.executable, "-m", "thorn_stream", "demo", *options],
         env=environment,
@@ -89,6 +90,27 @@ def test_on_apache_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
     assert "Deleted from the broker: the demo's 5 topics." in out
     assert not _of_demos(servers)
     assert "embedded" not in out
+
+
+@pytest.mark.kafka
+def test_a_broker_that_wants_a_login(tmp_path: Path, apache_broker: Broker) -> None:
+    """THORN_KAFKA__ variables say how, to the demo and to its dispatcher; no file holds them."""
+    rights = ("READ", "WRITE", "CREATE", "DELETE", "DESCRIBE", "DESCRIBE_CONFIGS")
+    apache_broker.allow(*rights, topic="thorn-demo-", prefixed=True)
+    apache_broker.allow("READ", "DESCRIBE", group="thorn-demo-", prefixed=True)
+    login = apache_broker.login
+    variables = {f"THORN_KAFKA__{key.upper()}": str(text) for key, text in login.items()}
+    variables |= {
+        "THORN_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",  # `--kafka` names another
+        "THORN_KAFKA__SASL_PASSWORD": "env:DEMO_PASSWORD",
+        "DEMO_PASSWORD": login["sasl_password"],
+    }
+    servers = login["bootstrap_servers"]
+    with demo(tmp_path, *SMALL, "--kafka", servers, **variables) as process:
+        out, err = process.communicate(timeout=55)
+    assert process.returncode == 0, out + err
+    assert "every one accounted for." in out
+    assert login["sasl_password"] not in out + err
 
 
 @pytest.mark.kafka

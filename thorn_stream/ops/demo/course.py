@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import time
@@ -25,7 +26,7 @@ from thorn_stream.ops.demo.dispatcher import (
     write_configuration,
 )
 from thorn_stream.ops.demo.figures import count
-from thorn_stream.ops.demo.kafka import Cluster, DeadLetters, produce
+from thorn_stream.ops.demo.kafka import Cluster, DeadLetters, login_from, produce
 from thorn_stream.ops.demo.receivers import Receivers
 from thorn_stream.ops.demo.report import Result, counted_by_dispatcher, where_it_waits
 from thorn_stream.ops.demo.screen import Screen
@@ -131,7 +132,8 @@ class Course:
     def _cluster(self, stack: AsyncExitStack) -> Cluster:
         group = f"thorn-demo-{secrets.token_hex(4)}"
         if self._options.kafka is not None:
-            return Cluster(self._options.kafka, group, embedded=False)
+            login = login_from(os.environ)
+            return Cluster(self._options.kafka, group, embedded=False, login=login)
         broker = stack.enter_context(EmbeddedBroker())
         return Cluster(broker.bootstrap_servers, group, embedded=True)
 
@@ -148,7 +150,7 @@ class Course:
         port = free_port()
         settings = settings_for(cluster.servers, cluster.group, port)
         config = write_configuration(folder, settings, self._parts, receivers.urls, self._keys)
-        dispatcher = DispatcherProcess(config, port)
+        dispatcher = DispatcherProcess(config, port, own_broker=not cluster.embedded)
         stack.push_async_callback(dispatcher.stop, _STOP_WITHIN)
         dispatcher.start()
         await dispatcher.ready()

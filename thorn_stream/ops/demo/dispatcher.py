@@ -19,6 +19,7 @@ import yaml
 
 from thorn_stream.core.errors import LocalError
 from thorn_stream.ops.demo.cast import Part
+from thorn_stream.ops.demo.kafka import kafka_variables
 
 __all__ = [
     "DispatcherProcess",
@@ -101,9 +102,10 @@ def write_configuration(
 class DispatcherProcess:
     """`thorn-stream run` in a process of its own. `port` is where its health is asked."""
 
-    def __init__(self, config: Path, port: int) -> None:
+    def __init__(self, config: Path, port: int, *, own_broker: bool = False) -> None:
         self._config = config
         self._port = port
+        self._environ = _environment(own_broker=own_broker)
         self._log = config.parent / "dispatcher.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -119,7 +121,7 @@ class DispatcherProcess:
                     str(self._config),
                 ],
                 cwd=self._config.parent,
-                env=_environment(),
+                env=self._environ,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -224,6 +226,10 @@ def _get(port: int, path: str) -> tuple[int, str] | None:
         connection.close()
 
 
-def _environment() -> dict[str, str]:
-    """Ours without THORN_ variables: they would beat the demo's file, and lead it elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("THORN_")}
+def _environment(*, own_broker: bool) -> dict[str, str]:
+    """Ours without THORN_ variables: they would beat the demo's file, and lead it elsewhere.
+
+    On a broker of the user's own, how to log in there stays: so no secret stands in a file.
+    """
+    others = {name: text for name, text in os.environ.items() if not name.startswith("THORN_")}
+    return others | (kafka_variables(os.environ) if own_broker else {})

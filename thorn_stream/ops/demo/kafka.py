@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from thorn_stream.adapters.kafka import (
@@ -19,32 +21,55 @@ from thorn_stream.adapters.kafka import (
     delete_topics,
     describe,
 )
+from thorn_stream.config import load_settings
 from thorn_stream.core.records import Record, header
 from thorn_stream.ops.demo.account import Books, DeadLetter
 from thorn_stream.ops.demo.cast import Happening, wire
 from thorn_stream.ports import Records, Revoked, SendFailed, SourceEvent
 
-__all__ = ["Cluster", "DeadLetters", "produce"]
+__all__ = ["Cluster", "DeadLetters", "kafka_variables", "login_from", "produce"]
 
 _PARTITIONS: Final = 4
 _REACHED_WITHIN: Final = 5.0
 _TAKEN_WITHIN: Final = 10.0
 _UNDER_WAY: Final = 10_000
 
+_KAFKA: Final = "THORN_KAFKA__"
+_ADDRESS: Final = "THORN_KAFKA__BOOTSTRAP_SERVERS"
+
 T = TypeVar("T")
+
+
+def kafka_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The THORN_KAFKA__ variables but the address, which `--kafka` gives."""
+    return {n: text for n, text in environ.items() if n.startswith(_KAFKA) and n != _ADDRESS}
+
+
+def login_from(environ: Mapping[str, str]) -> dict[str, str]:
+    """What these variables tell a client, secrets looked up; no settings file is read.
+
+    Raises ConfigurationError naming the variable.
+    """
+    others = {n: text for n, text in environ.items() if not n.startswith("THORN_")}
+    loaded = load_settings(Path(os.devnull), others | kafka_variables(environ))
+    return loaded.settings.librdkafka()
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The broker the demo runs on, and the names it uses there: all begin with `group`."""
+    """The broker the demo runs on, and the names it uses there: all begin with `group`.
+
+    `login` is what a client is told besides its address: user, password, TLS.
+    """
 
     servers: str
     group: str
     embedded: bool
+    login: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def client(self) -> dict[str, str]:
-        return {"bootstrap.servers": self.servers}
+        return {**self.login, "bootstrap.servers": self.servers}
 
     @property
     def events(self) -> str:
