@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long coverage check format docs bench lock clean
+.PHONY: demo test test-long coverage check audit format docs bench lock clean
 
 demo: .venv/run  ## the whole thing, on the embedded broker
 	@$(BIN)/thorn-stream demo $(ARGS)
@@ -28,6 +28,9 @@ check: .venv/dev  ## format, lint, types, import contracts, reference pages
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m thorn_stream.ops.reference --check docs/reference
+
+audit: .venv/bin/python  ## known vulnerabilities of what is pinned; says what could not be checked
+	@$(BIN)/python .ci/audit
 
 format: .venv/dev
 	$(BIN)/ruff format .
