@@ -4,7 +4,7 @@ All of it is called on the event loop, by one thread. An adapter that runs threa
 hands what they learn over with `call_soon_threadsafe`, in batches.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -241,6 +241,9 @@ class Transport(Protocol):
         `attempt.guard`, where there is one, judges the URL and every address beside the Transport's
         own validators, kept connections included: what it refuses ends as `blocked`.
         """
+
+    def under_way(self) -> Iterable[Attempt]:
+        """Those that were sent and have not ended."""
 
     def abort(self, which: Callable[[Attempt], bool]) -> None:
         """End requests under way that `which` picks, at once, as `connect`, and their connections.

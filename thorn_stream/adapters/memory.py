@@ -440,6 +440,9 @@ class MemoryTransport:
                 task.cancel()
             asyncio.get_running_loop().call_soon(attempt.ended, attempt, outcome)
 
+    def under_way(self) -> Iterable[Attempt]:
+        return tuple(self.waiting)
+
     def abort(self, which: Callable[[Attempt], bool]) -> None:
         for attempt in tuple(self.waiting):
             if which(attempt):

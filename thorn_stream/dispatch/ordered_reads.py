@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import KafkaError
+from thorn_stream.core.rates import share
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.intake import Intake
 from thorn_stream.dispatch.ordered import OrderedRead
@@ -135,6 +136,14 @@ class OrderedReads:
     @property
     def intakes(self) -> list[Intake]:
         return [read.intake for read in (*self._reads.values(), *self._leaving.values())]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Which part, 0 to 1, of each one's partitions is ours: so much of its rate as well."""
+        return {
+            name: share(len(read.intake.ledgers), read.intake.total)
+            for name, read in self._reads.items()
+        }
 
     def __iter__(self) -> Iterator[OrderedRead]:
         return iter(self._reads.values())

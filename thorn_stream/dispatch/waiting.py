@@ -12,6 +12,7 @@ from thorn_stream.core.envelope import Undecodable
 from thorn_stream.core.flow import LATE_FOR_LANE
 from thorn_stream.core.handover import Held, restore
 from thorn_stream.core.ledger import Entry
+from thorn_stream.core.oldest import Oldest
 from thorn_stream.core.records import Record
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
@@ -35,6 +36,7 @@ class Waiting:
         self._clock = context.clock
         self._heap: list[tuple[int, int, Held, Entry]] = []
         self._order = count()
+        self.oldest = Oldest()  # when the events of each subscriber were written
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -51,17 +53,16 @@ class Waiting:
         if (tier := self._tier_of.get(record.topic)) is not None:
             due = min(due, self._clock.wall() + int(1000 * tier))
         heappush(self._heap, (due, next(self._order), held, entry))
+        self.oldest.add(held.subscriber, _written(held))
         return 1
 
     def purge(self) -> None:
         """Let go of what belongs to partitions that are no longer ours."""
         self._heap = [item for item in self._heap if not item[3].ledger.closed]
         heapify(self._heap)
-
-    @property
-    def oldest(self) -> int | None:
-        """The earliest first attempt among what is held, unix milliseconds."""
-        return min((held.first for _, _, held, _ in self._heap), default=None)
+        self.oldest.clear()
+        for _, _, held, _ in self._heap:
+            self.oldest.add(held.subscriber, _written(held))
 
     def release_due(self, most: int) -> bool:
         """Give on what is due, at most so many; True when more is due."""
@@ -75,6 +76,7 @@ class Waiting:
             if self._finds_no_place(held, now):
                 heappush(heap, (now + _LOOK_AGAIN, next(self._order), held, entry))
                 continue
+            self.oldest.remove(held.subscriber, _written(held))
             entry.ledger.held -= 1
             entry.ledger.held_bytes -= entry.size
             if entry.ledger.draining:
@@ -89,3 +91,9 @@ class Waiting:
         """Its Lane is full: held on for a moment. Who is too late by that is parked."""
         lane = held.definition or held.subscriber
         return (0 <= now - held.due < 1000 * LATE_FOR_LANE) and self._dispatcher.lanes.is_full(lane)
+
+
+def _written(held: Held) -> int:
+    """When its event was written, or else first tried: unix milliseconds."""
+    written = held.envelope.record.timestamp
+    return written if written >= 0 else held.first

@@ -9,7 +9,7 @@ rest; `handle_async_request` of its transports does none of that.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -119,6 +119,10 @@ class HttpxTransport:
         self._under_way.add(exchange)
         self._tasks.add(exchange.task)
         exchange.task.add_done_callback(self._tasks.discard)
+
+    def under_way(self) -> Iterator[Attempt]:
+        """Those that wait for their turn are among them."""
+        return (exchange.attempt for exchange in self._under_way)
 
     def abort(self, which: Callable[[Attempt], bool]) -> None:
         """End those that `which` picks as `connect`, `aborted`; their connections are closed."""

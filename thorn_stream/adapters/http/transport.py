@@ -7,7 +7,7 @@ is under way, ends what is overdue. A request without a connection is a `Waiting
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
@@ -110,6 +110,14 @@ class NativeTransport:
                 return
             connection.abort()
         self._wait(Waiting(attempt, target, now, now + attempt.timeout))
+
+    def under_way(self) -> Iterator[Attempt]:
+        """Those with a connection, and those without."""
+        for connection in self._busy:
+            if connection.attempt is not None:
+                yield connection.attempt
+        for waiting in self._waiting:
+            yield waiting.attempt
 
     def abort(self, which: Callable[[Attempt], bool]) -> None:
         """End those that `which` picks as `connect`, `aborted`; their connections are closed."""

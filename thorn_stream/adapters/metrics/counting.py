@@ -237,28 +237,30 @@ class Metrics:
         if isinstance(value, Mapping):
             rows: Iterable[tuple[Key, float]] = value.items()
             if metric.labels == ("subscriber",):
-                rows = self._bounded(metric.name, value)
+                by_id = {_labels(key)[0]: number for key, number in value.items()}
+                rows = self._bounded(metric.name, by_id)
         else:
             rows = [((), value)]
         for key, number in rows:
             family.add_metric(_labels(key), number)
         return family
 
-    def _bounded(self, name: str, values: Mapping[Key, float]) -> list[tuple[Key, float]]:
+    def _bounded(self, name: str, values: Mapping[str, float]) -> list[tuple[Key, float]]:
         """Who had a series of its own keeps it while it is there; newcomers fill what is free."""
         limit = self._subscriber_limit
         named = {each for each in self._named.get(name, ()) if each in values}
         for key in values:
             if len(named) >= limit:
                 break
-            named.add(str(key))
+            named.add(key)
         self._named[name] = named
         rows: list[tuple[Key, float]] = [
             (key, number) for key, number in values.items() if key in named
         ]
         if len(rows) < len(values):
-            rest = sum(number for key, number in values.items() if key not in named)
-            rows.append(("other", rest))
+            rest = [number for key, number in values.items() if key not in named]
+            # ages are no amounts: of those the greatest stands for all
+            rows.append(("other", max(rest) if name.endswith("_seconds") else sum(rest)))
         return rows
 
 

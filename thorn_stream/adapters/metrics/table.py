@@ -114,6 +114,19 @@ METRICS: Final = (
         "1 while a subscriber counts as down: nothing is sent to it but probes.",
     ),
     Metric(
+        "thorn_oldest_pending_seconds",
+        "gauge",
+        ("subscriber",),
+        "Seconds since the oldest event that waits for a subscriber was written: in its lane, "
+        "parked, held for a retry, or, of an ordered one, the oldest that was read.",
+    ),
+    Metric(
+        "thorn_ordered_blocked",
+        "gauge",
+        ("subscriber",),
+        "Keys of an ordered subscriber that stand still: retries used up, on_exhausted: block.",
+    ),
+    Metric(
         "thorn_consumer_lag",
         "gauge",
         ("group", "topic", "partition"),
