@@ -32,6 +32,9 @@ from thorn_stream.adapters.kafka import delete_topics, describe
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]  # a busy machine waits long
 
 PATIENCE: Final = 60.0
+PROTOCOLS: Final = pytest.mark.parametrize(
+    "protocol", ["classic", pytest.param("consumer", marks=pytest.mark.long)]
+)
 QUICK: Final = {"topic_metadata_refresh_interval_ms": 1000, "session_timeout_ms": 6000}
 
 
@@ -154,7 +157,7 @@ def ended_well(one: Dispatcher, broker: Broker, group: str, ended: int) -> None:
     assert told == (ended, ended)
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@PROTOCOLS
 def test_read_on_the_input(
     make: Callable[..., Granted], receiver: Receiver, tmp_path: Path, protocol: str
 ) -> None:
@@ -183,7 +186,7 @@ def test_read_on_the_input(
         ended_well(one, broker, granted.settings["group"], 24)
 
 
-@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+@PROTOCOLS
 def test_read_on_the_group(
     make: Callable[..., Granted], receiver: Receiver, tmp_path: Path, protocol: str
 ) -> None:
