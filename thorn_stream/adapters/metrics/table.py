@@ -148,7 +148,7 @@ METRICS: Final = (
         "thorn_handover_total",
         "counter",
         ("kind", "result"),
-        "Answers to records written to retry, parked and dead-letter topics: ok or error.",
+        "Answers to records written to the group's own topics, cursors too: ok or error.",
     ),
     Metric(
         "thorn_reload_total",
