@@ -7,6 +7,7 @@ from thorn_stream.adapters.kafka.publisher import Publisher, QueueFull
 from thorn_stream.adapters.metrics.producing import count_sent
 from thorn_stream.core.errors import EventNotSent
 from thorn_stream.events.outgoing import Dispatcher, Outgoing
+from thorn_stream.events.state import finish_with_process
 from thorn_stream.ops.publish import client_settings, input_topic
 from thorn_stream.ports import SendFailed
 
@@ -61,6 +62,7 @@ class Kafka(Dispatcher):
                 self._topic = input_topic(settings, None)
                 client = client_settings(settings, chosen=self._app.broker_chosen)
                 self._publisher = Publisher(client)
+                finish_with_process(self._app)
             return self._publisher
 
     def flush(self, timeout: float) -> int:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,16 @@ if TYPE_CHECKING:
     from thorn_stream.events.app import Thorn
     from thorn_stream.events.outgoing import Dispatcher
 
-__all__ = ["current_app", "enter", "override", "overriding", "set_current_app"]
+__all__ = [
+    "current_app",
+    "enter",
+    "finish_with_process",
+    "override",
+    "overriding",
+    "set_current_app",
+]
+
+_BEFORE_OTHERS: Final = 100
 
 _lock = threading.Lock()
 _current: "Thorn | None" = None
@@ -48,6 +58,17 @@ def override(dispatcher: "Dispatcher | None") -> None:
 def enter(app: "Thorn") -> None:
     """Look after this app at exit, and in children."""
     _living.add(app)
+
+
+def finish_with_process(app: "Thorn") -> None:
+    """Let a child of multiprocessing (or Celery's billiard) flush: it ends without atexit.
+
+    To be called in that child; elsewhere it comes to the same as atexit.
+    """
+    for name in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(name)
+        if util is not None:
+            util.Finalize(None, app.finish, exitpriority=_BEFORE_OTHERS)
 
 
 @atexit.register

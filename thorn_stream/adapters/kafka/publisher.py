@@ -23,6 +23,7 @@ _RECORDS: Final = 100_000
 _KILOBYTES: Final = 32_768
 _START: Final = 30.0
 _LEAVE: Final = 0.1
+_REPORTS: Final = 5.0
 _AROUND: Final = 200  # bytes a record takes here beside its payload
 
 Reported: TypeAlias = Callable[[SendFailed | None], None]
@@ -122,8 +123,9 @@ class Publisher:
         left = self.flush(grace) if grace else self.waiting
         if self._loop.is_closed() or self._sink is None:
             return left
-        stopping = asyncio.run_coroutine_threadsafe(self._sink.stop(0), self._loop)
-        stopping.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        asyncio.run_coroutine_threadsafe(self._sink.stop(0), self._loop).result(_START)
+        self.flush(_REPORTS)  # what is given up is reported within moments
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_START)
         return left
 
