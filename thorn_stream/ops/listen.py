@@ -13,9 +13,7 @@ from thorn_stream.core.signing import Digest, secret_key, verify
 
 __all__ = ["DEVELOPMENT_SECRET", "Call", "Receiver", "describe", "signature"]
 
-DEVELOPMENT_SECRET: Final = (
-    "whsec_dGhvcm4tc3RyZWFtLWRldmVsb3BtZW50LW9ubHk="  # noqa: S105 - no secret: in every copy
-)
+DEVELOPMENT_SECRET: Final = "whsec_dGhvcm4tc3RyZWFtLWRldmVsb3BtZW50LW9ubHk="  # noqa: S105 - no secret: in every copy
 """Known to everybody: what config/dev.yaml signs with, for first steps only."""
 
 _LARGEST: Final = 64 << 20
