@@ -75,9 +75,13 @@ class Positions:
         found = {p: self.first[p] for p in partitions if p in self.first}
         found |= committed(consumer, partitions, timeout)
         missing = [p for p in partitions if p not in found]
-        if missing and not found and self._is_fresh(consumer, missing, timeout):
-            self.first = self._ends(consumer, missing, timeout)
-            return {p: self.first[p] for p in missing}
+        if missing and not found and not self._group_is_old:
+            if self._is_fresh(consumer, missing, timeout):
+                self.first = self._ends(consumer, missing, timeout)
+                return {p: self.first[p] for p in missing}
+            # between our questions another member may have chosen for all of us
+            found = committed(consumer, missing, timeout)
+            missing = [p for p in missing if p not in found]
         for partition in missing:
             low, _ = watermarks(consumer, partition, timeout)
             found[partition] = Position(low)
@@ -87,8 +91,6 @@ class Positions:
         self, consumer: Consumer, partitions: Sequence[Partition], timeout: float
     ) -> bool:
         """Whether the group has never committed anything, for any topic."""
-        if self._group_is_old:
-            return False
         everywhere = self.all_partitions(consumer, partitions, timeout)
         if committed(consumer, everywhere, timeout) or self._committed_elsewhere(timeout):
             self._group_is_old = True
