@@ -1,11 +1,9 @@
 """A partition of which nothing comes although Kafka has more is told, and read again."""
 
 import asyncio
-import threading
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from confluent_kafka import Producer
 
 from tests.support.brokers import Broker, EmbeddedProcess, numbered
 from tests.support.reading import Reading, reading, stays, until
@@ -68,38 +66,5 @@ def test_a_paused_partition_does_not_stand_still(embedded_broker: Broker) -> Non
                 await stays(lambda: not one.troubles, 1)
             one.source.resume([held])
             await until(lambda: len(one.values(0)) == 3)
-
-    asyncio.run(test())
-
-
-def _proofs() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.name == "kafka-proof"}
-
-
-@pytest.mark.long  # the first transaction of a broker makes a topic of 50 partitions
-@pytest.mark.kafka
-@pytest.mark.timeout(240)
-def test_what_no_client_is_given_is_nothing_to_wait_for(apache_broker: Broker) -> None:
-    """An aborted transaction leaves offsets without records: looked at, and no trouble."""
-    topic = apache_broker.topic("in", 1)
-    settings: dict[str, Any] = {
-        "bootstrap.servers": apache_broker.real.bootstrap_servers,
-        "transactional.id": topic,
-    }
-    producer = Producer(settings)
-    producer.init_transactions(60)
-
-    async def test() -> None:
-        async with reading(apache_broker, topic, stuck_after=0.5) as one:
-            await until(lambda: one.owned)
-            producer.begin_transaction()
-            producer.produce(topic, b"never", partition=0)
-            producer.flush(60)
-            producer.abort_transaction(60)
-            await until(_proofs, 60)
-            await until(lambda: not _proofs(), 60)
-            await until(_proofs, 60)  # what the first found out has been taken note of
-            assert not one.troubles
-            assert not one.records
 
     asyncio.run(test())
