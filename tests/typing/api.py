@@ -9,7 +9,21 @@ from typing import Any, assert_type
 from pydantic import SecretStr
 
 import thorn_stream
-from thorn_stream import SecurityError, Subscriber, verify
+from thorn_stream import (
+    Event,
+    EventNotSent,
+    ModelEvent,
+    Q,
+    Request,
+    SecurityError,
+    Subscriber,
+    Thorn,
+    buffer_events,
+    model_reverser,
+    verify,
+    webhook_model,
+)
+from thorn_stream.events import Buffer, Handle
 from thorn_stream.testing import (
     Answer,
     Call,
@@ -19,6 +33,9 @@ from thorn_stream.testing import (
     MemorySubscribers,
     MemoryTransport,
     RecordingObserver,
+    SentEvent,
+    SentEvents,
+    keeping_events,
 )
 from thorn_stream.validators import (
     Guard,
@@ -29,7 +46,7 @@ from thorn_stream.validators import (
     ensure_protocol,
 )
 
-__all__ = ["checked", "in_memory", "received", "subscribed"]
+__all__ = ["Article", "awaited", "checked", "in_memory", "published", "received", "subscribed"]
 
 
 def received(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -104,3 +121,63 @@ def in_memory() -> list[Call]:
     observer.consumed("thorn", "orders", len(subscribers.load()))
     assert_type(observer.named("consumed"), list[tuple[Any, ...]])
     return observer.calls
+
+
+@webhook_model
+class Article:
+    """A model of a shop's own kind."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    class webhooks:  # noqa: N801 - Thorn's name
+        on_custom = ModelEvent(
+            "article.custom.{.title}",
+            Q(title__startswith="a") | ~Q(title__eq="b"),
+            reverse=model_reverser("article:detail", "title"),
+            sender_field="author.user",
+            title__ne="c",
+        )
+
+
+def told(request: Request) -> None:
+    """A callback."""
+    assert_type(request.status, int | None)
+    assert_type(request.duration, float)
+    assert_type(request.subscriber.url, str)
+
+
+def failed(request: Request, error: Exception) -> None:
+    """A callback, too."""
+
+
+def published() -> list[SentEvent]:
+    """Somebody sends events; a test looks at them."""
+    thorn = Thorn(bootstrap_servers="kafka:9092", dispatcher="disabled", set_as_current=False)
+    assert_type(thorn.Event, type[Event])
+    order_paid = thorn.Event("order.paid", timeout=5, retry=False, key="orders")
+    with keeping_events() as events, thorn, thorn.buffer_events(flush_freq=10) as buffer:
+        assert_type(events, SentEvents)
+        assert_type(buffer, Buffer)
+        handle = order_paid.send(
+            {"id": 7}, sender=3, on_success=told, on_error=failed, on_timeout=failed
+        )
+        assert_type(handle, Handle)
+        assert_type(handle.id, str)
+        model = thorn.ModelEvent("article.created").dispatches_on_create()
+        assert_type(model, ModelEvent)
+        assert_type(model.send(Article("a"), {"x": 1}), Handle)
+        assert_type(Article("a"), Article)
+        assert_type(buffer.flush(), int)
+        with buffer_events(app=thorn):
+            order_paid.send({})
+    try:
+        assert_type(handle.wait(timeout=1), Handle)
+    except EventNotSent:
+        return []
+    return events.assert_sent("**", sender__eq=3)
+
+
+async def awaited(event: Event) -> Handle:
+    """The same where nothing may block."""
+    return await event.send({})

@@ -137,3 +137,4 @@ def test_a_typed_program_runs() -> None:
     assert refused.startswith("block_internal_ips: 10.2.0.1 is private use")
     assert api.checked("https://a.test/") == "only example hosts"
     assert [call.name for call in api.in_memory()] == ["consumed"]
+    assert [event.name for event in api.published()] == ["order.paid"]
