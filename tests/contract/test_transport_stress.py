@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +70,12 @@ class Counted:
 
         attempt.ended = counted
         self.inner.send(attempt)
+
+    def under_way(self) -> Iterable[Attempt]:
+        return self.inner.under_way()
+
+    def abort(self, which: Callable[[Attempt], bool]) -> None:
+        self.inner.abort(which)
 
     async def stop(self) -> None:
         await self.inner.stop()

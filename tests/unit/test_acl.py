@@ -21,6 +21,7 @@ def test_rules_of_a_group() -> None:
         Rule("dispatcher", "group", "g", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.retry", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.parked", ("Read", "Describe")),
+        Rule("dispatcher", "group", "g.o.", ("Read", "Describe", "Delete"), prefixed=True),
         Rule("producer", "topic", "orders", ("Write", "Describe")),
         Rule("producer", "topic", "users", ("Write", "Describe")),
     ]

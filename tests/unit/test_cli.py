@@ -259,13 +259,33 @@ def test_what_librdkafka_does_not_take_is_told_before_anything_is_printed(
 
 
 def test_check_refuses_what_run_would_refuse(said: Said, here: Path) -> None:
-    """Settings of subscribers, too, that this version cannot keep."""
+    """What it takes all subscribers together to see, too."""
     (here / "config/subscribers/a.yaml").write_text(
         "subscribers: [{id: a, event: b, url: 'https://a.example.com/', ordering: key}]\n"
     )
+    (here / "config/thorn.yaml").write_text("ordered_max: 0\n")
     status, line = said.fails("config", "check")
     assert status == 2
-    assert line.startswith("subscriber a: ordering: not available in version ")
+    assert line.startswith("ordered_max: 1 subscribers have `ordering: key`, 0 may (a): ")
+
+
+def test_subscribers_are_listed_without_their_secrets(said: Said, here: Path) -> None:
+    """With where each stands; as a table, and whole as JSON."""
+    assert said("subscribers", "list") == 0
+    assert said.out.startswith("there are no subscribers")
+    (here / "config/subscribers/a.yaml").write_text(
+        "subscribers: [{id: a, event: b, url: 'https://a.example.com/x?key=pw2', "
+        "hmac_secret: pw3, headers: {Authorization: pw4, X-Team: red}}]\n"
+    )
+    assert said("subscribers", "list") == 0
+    row = "a enabled none b https://a.example.com/x"
+    assert said.out.splitlines()[1].split() == row.split()
+    assert said("subscribers", "list", "--json") == 0
+    assert "pw" not in said.out
+    [one] = json.loads(said.out)
+    assert (one["id"], one["source"]) == ("a", "file:config/subscribers/a.yaml")
+    assert (one["hmac_secret"], one["url"]) == ("set", "https://a.example.com/x")
+    assert one["headers"] == {"Authorization": "set", "X-Team": "red"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 
 # Only names and options are imported here: a command imports the rooms it needs when it runs, so
 # that `--help` and completion do not wait for Kafka's client, pydantic and the rest.
-from thorn_stream.cli import config, dead, topics
+from thorn_stream.cli import config, dead, subscribers, topics
 from thorn_stream.cli.broker import broker
 from thorn_stream.cli.demo import demo
 from thorn_stream.cli.emit import emit
@@ -43,6 +43,7 @@ program.command(
 )(emit)
 program.command(epilog="Example: thorn-stream listen --port 8000")(listen)
 program.command(epilog="Example: thorn-stream broker")(broker)
+program.add_typer(subscribers.commands, name="subscribers")
 program.add_typer(dead.commands, name="dead")
 program.add_typer(topics.commands, name="topics")
 program.add_typer(config.commands, name="config")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from thorn_stream.config import Settings
+from thorn_stream.ops.ordering import group_of
 from thorn_stream.ops.topics import KINDS
 
 __all__ = ["Rule", "as_json", "rules", "script"]
@@ -38,6 +39,8 @@ def rules(settings: Settings) -> list[Rule]:
         found += [Rule("dispatcher", "topic", name, own, bool(prefix)) for name in names]
     groups = (settings.group, f"{settings.group}.retry", f"{settings.group}.parked")
     found += [Rule("dispatcher", "group", group, ("Read", "Describe")) for group in groups]
+    ordered = ("Read", "Describe", "Delete")  # those of subscribers that are gone are deleted
+    found.append(Rule("dispatcher", "group", group_of(settings, ""), ordered, prefixed=True))
     found += [
         Rule("producer", "topic", name, ("Write", "Describe"), prefixed)
         for name, prefixed in _inputs(settings)

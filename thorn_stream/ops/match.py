@@ -11,7 +11,7 @@ from thorn_stream.core.records import Record
 from thorn_stream.core.validators import Guard
 from thorn_stream.ops.guarding import guard_for, inline, parser
 
-__all__ = ["match", "read_directory", "table"]
+__all__ = ["match", "read_directory", "table", "without_secrets"]
 
 
 def read_directory(loaded: Loaded, guard: Guard | None = None) -> Directory:
@@ -35,7 +35,7 @@ def match(directory: Directory, value: bytes) -> dict[str, Any]:
     matched: list[dict[str, str]] = []
     unmatched: list[dict[str, str]] = []
     for subscriber, reason in directory.explain(envelope):
-        who = {"id": subscriber.id, "url": _without_secrets(subscriber.url)}
+        who = {"id": subscriber.id, "url": without_secrets(subscriber.url)}
         if reason is None:
             matched.append({**who, "state": subscriber.state})
         else:
@@ -43,7 +43,7 @@ def match(directory: Directory, value: bytes) -> dict[str, Any]:
     return {"event": envelope.event, "matched": matched, "unmatched": unmatched}
 
 
-def _without_secrets(url: str) -> str:
+def without_secrets(url: str) -> str:
     """Without query and user part, which may hold tokens."""
     scheme, separator, rest = url.partition("://")
     rest = rest.partition("?")[0].partition("#")[0]

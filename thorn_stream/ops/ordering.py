@@ -108,7 +108,7 @@ class Groups:
         asked = subscriber.timeout or self._settings.event_timeout
         if min(asked, self._settings.event_timeout_max) > self.longest:
             self._log.warning(
-                "timeout cut: a request of an ordered subscriber ends before the session can",
+                "timeout cut",
                 subscriber=subscriber.id,
                 timeout=asked,
                 cut_to=self.longest,
@@ -150,9 +150,7 @@ class Forgotten:
                 await self.look(time.monotonic())
             except KafkaError as error:
                 if not self._refused:
-                    self._log.warning(
-                        "groups of former subscribers are not seen to", why=str(error)
-                    )
+                    self._log.warning("groups left behind are not looked at", why=str(error))
                 self._refused = True
             await asyncio.sleep(_LOOK_EVERY)
 

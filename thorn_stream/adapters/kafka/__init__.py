@@ -9,13 +9,14 @@ from thorn_stream.adapters.kafka.admin import (
     describe,
     topic_configs,
 )
-from thorn_stream.adapters.kafka.browse import browse, record_at
+from thorn_stream.adapters.kafka.browse import browse, record_at, records_at
 from thorn_stream.adapters.kafka.drain import KafkaReplay, ReplaySettings
 from thorn_stream.adapters.kafka.groups import (
     begin_group,
     committed_by,
     delete_groups,
     empty_groups,
+    ends_of,
     session_seconds,
 )
 from thorn_stream.adapters.kafka.settings import SourceSettings, check_client, session
@@ -40,8 +41,10 @@ __all__ = [
     "delete_topics",
     "describe",
     "empty_groups",
+    "ends_of",
     "group_access",
     "record_at",
+    "records_at",
     "session",
     "session_seconds",
     "topic_access",

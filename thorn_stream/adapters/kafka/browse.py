@@ -19,7 +19,7 @@ from thorn_stream.adapters.kafka.trouble import of_message, wording
 from thorn_stream.core import errors
 from thorn_stream.core.records import Partition, Record
 
-__all__ = ["browse", "record_at"]
+__all__ = ["browse", "record_at", "records_at"]
 
 _POLL: Final = 0.1
 _HARMLESS: Final = frozenset({codes.GROUP_FORBIDDEN, *codes.NO_ANSWER, *codes.PASSING})
@@ -70,6 +70,24 @@ def record_at(
         for record in _read(consumer, {partition: (offset, offset + 1)}, timeout):
             return record
     return None
+
+
+def records_at(
+    client: Mapping[str, Any], group: str, places: Mapping[Partition, int], timeout: float
+) -> dict[Partition, Record]:
+    """The first record of each partition from this offset on; none where there is none.
+
+    Raises as `browse`.
+    """
+    found: dict[Partition, Record] = {}
+    with _consumer(client, group, timeout) as consumer:
+        spans = {p: _span(consumer, p, timeout) for p in places}
+        wanted = {p: (max(places[p], low), high) for p, (low, high) in spans.items()}
+        for partition, (begin, high) in wanted.items():
+            for record in _read(consumer, {partition: (begin, high)}, timeout):
+                found[partition] = record
+                break
+    return found
 
 
 def _cluster(client: Mapping[str, Any], topic: str, timeout: float) -> Cluster:

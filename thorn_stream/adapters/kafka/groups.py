@@ -24,7 +24,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its
 )
 
 from thorn_stream.adapters.kafka import codes
-from thorn_stream.adapters.kafka.positions import Positions, Topics, committed, places
+from thorn_stream.adapters.kafka.positions import (
+    Positions,
+    Topics,
+    committed,
+    places,
+    watermarks,
+)
 from thorn_stream.adapters.kafka.settings import (
     SourceSettings,
     common,
@@ -36,7 +42,14 @@ from thorn_stream.adapters.kafka.trouble import wording
 from thorn_stream.core import errors
 from thorn_stream.core.records import Partition, Position
 
-__all__ = ["begin_group", "committed_by", "delete_groups", "empty_groups", "session_seconds"]
+__all__ = [
+    "begin_group",
+    "committed_by",
+    "delete_groups",
+    "empty_groups",
+    "ends_of",
+    "session_seconds",
+]
 
 _ASK: Final = 2.0  # seconds for one question
 _POLL: Final = 0.05
@@ -99,6 +112,17 @@ def committed_by(settings: SourceSettings, timeout: float) -> dict[Partition, Po
             if time.monotonic() >= end:
                 raise _no_answer(settings.group) from None
         time.sleep(_POLL)
+
+
+def ends_of(
+    settings: SourceSettings, partitions: Sequence[Partition], timeout: float
+) -> dict[Partition, int]:
+    """The offset after the last record of each. Raises `KafkaUnreachable`."""
+    try:
+        with _consumer(settings) as own:
+            return {p: watermarks(own.consumer, p, timeout)[1] for p in partitions}
+    except (KafkaException, TimeoutError):
+        raise _no_answer(settings.group) from None
 
 
 class _Outsider:
