@@ -358,9 +358,14 @@ class Receiver:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ours = {asyncio.current_task()}
+        # Who was accepted in this very moment has no task yet, but the loop's own that makes one.
+        while others := asyncio.all_tasks() - ours:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(others, timeout=0.2)
+            for task in others - self._tasks:
+                task.cancel()  # a handshake that nobody goes on with
         await asyncio.sleep(0.01)  # aborted connections are closed in the loop's next rounds
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
