@@ -14,6 +14,7 @@ from tests.support.shop import started
 from thorn_stream.events import ModelEvent, Q, Thorn
 from thorn_stream.events.memory import Memory
 from thorn_stream.events.state import set_current_app
+from thorn_stream.validators import block_internal_ips, ensure_port
 
 started()
 
@@ -225,6 +226,24 @@ def test_settings_of_django_count_below_the_environment(monkeypatch: pytest.Monk
     assert not settings.signal_honors_transaction
     assert settings.kafka["bootstrap.servers"] == "k:1"
     assert settings.topics == ("shop",)
+
+
+def test_settings_that_thorn_had_are_read_or_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A settings module of a Thorn shop: validators are objects, subscribers a map."""
+    with override_settings(
+        THORN_CODECS={"application/x": print},
+        THORN_EVENT_TIMEOUT=4.5,
+        THORN_RECIPIENT_VALIDATORS=[block_internal_ips(), ensure_port(443)],
+        THORN_SUBSCRIBERS={"article.*": ["https://a.example/", {"url": "https://b.example/"}]},
+    ):
+        settings = Thorn(set_as_current=False).settings
+    assert settings.event_timeout == 4.5
+    assert [name for name, _ in settings.recipient_validators] == [
+        "block_internal_ips",
+        "ensure_port",
+    ]
+    assert [one.url for one in settings.subscribers] == ["https://a.example/", "https://b.example/"]
+    assert "THORN_CODECS: is no setting and is ignored" in caplog.text
 
 
 def test_check_names_wrong_settings() -> None:

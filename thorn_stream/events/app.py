@@ -309,10 +309,15 @@ def _of_django(environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     over = [name for name in environ if name.startswith("THORN_")]
     return {
-        name: _text(getattr(conf, name), name)
+        name: _text(getattr(conf, name), name) if _is_setting(name) else "of Thorn"
         for name in names
         if not any(name == said or name.startswith(f"{said}__") for said in over)
     }
+
+
+def _is_setting(variable: str) -> bool:
+    """Others of Thorn's may hold anything; they are only named in a warning."""
+    return variable.removeprefix("THORN_").lower().partition("__")[0] in Settings.model_fields
 
 
 def _text(value: Any, setting: str = "") -> str:
