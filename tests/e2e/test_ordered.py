@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka import Producer
 
 from tests.e2e.conftest import Settings
-from tests.e2e.rig import Dispatcher, committed, dispatcher, until
+from tests.e2e.rig import Dispatcher, committed, dispatcher, produce, until
 from tests.support.brokers import Broker
 from tests.support.ordering import OrderChecker, keyed
 from tests.support.receivers import Receiver
@@ -80,6 +81,64 @@ def test_the_order_of_each_key_survives_a_kill(
     assert checker.early == []
     print(f"killed once: {count} in order, {checker.repeated} repeated")
     assert checker.repeated <= 256 + KEYS
+
+
+@pytest.mark.parametrize(
+    "broker",
+    ["embedded", pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.long])],
+    indirect=True,
+)
+@pytest.mark.timeout(180)
+def test_ordered_subscribers_come_and_go_while_it_runs(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """One that comes begins where the others stand; back after a while, it goes on where it was."""
+    topic = broker.topic("in")
+    checker = receiver.modes["ordered"] = OrderChecker(10**9)
+    made = ordered(settings, receiver)
+    own, other = made["subscribers"]
+    made |= {"subscribers": [other], "subscriber_files": ["own/*.yaml"], "start": "latest"}
+    folder = tmp_path / "a" / "own"
+    folder.mkdir(parents=True)
+
+    def is_now(*subscribers: dict[str, Any]) -> None:
+        new = folder / "new"
+        new.write_text(yaml.safe_dump({"subscribers": list(subscribers)}))
+        new.rename(folder / "own.yaml")
+
+    def written(first: int) -> None:
+        numbers = [b"%d" % n for n in range(first, first + 10)]
+        values: list[bytes | None] = [keyed("k", int(n)) for n in numbers]
+        produce(broker.real.bootstrap_servers, topic, values, key=b"k")
+        until(lambda: receiver.count("/ok") == first + 10, 60, f"up to {first + 10}")
+
+    with dispatcher(tmp_path / "a", made) as one:
+        one.ready(60)
+        written(0)
+        until(
+            lambda: sum(committed(broker.real.bootstrap_servers, broker.prefix, topic)) == 20,
+            60,
+            "committed",
+        )
+        checker.delivered["k"].add(9)  # what was before it came is not its
+        is_now(own)
+        until(lambda: "ordered subscriber begins" in one.said(), 60, "seen")
+        written(10)
+        until(lambda: len(checker.delivered["k"]) == 11, 60, "its first ten")
+        until(lambda: all_committed(broker, topic), 60, "committed")
+        is_now({**own, "ordering": "none"})
+        until(lambda: "give it a new id" in one.said(), 60, "refused")
+        is_now()
+        lag = f'thorn_consumer_lag{{group="{broker.prefix}.o.one"'
+        until(lambda: lag not in one.get("/metrics")[1], 60, "gone")
+        written(20)
+        assert len(checker.delivered["k"]) == 11
+        is_now(own)
+        until(lambda: len(checker.delivered["k"]) == 21, 60, "what came meanwhile, too")
+        assert one.stop() == 0
+    assert checker.early == []
+    assert checker.repeated == 0
+    assert [number for _, number, _ in checker.attempts] == list(range(10, 30))
 
 
 @pytest.mark.long

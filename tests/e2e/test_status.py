@@ -37,6 +37,11 @@ def told(folder: Path, *words: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize(
+    "broker",
+    ["embedded", pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.long])],
+    indirect=True,
+)
 @pytest.mark.timeout(180)
 def test_what_waits_is_told_from_any_machine(
     broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
