@@ -170,6 +170,7 @@ class LiveCursor:
         size = sum(record.size for record in self.buffer)
         if self.buffer:
             self.read = min(self.read, self.buffer[0].offset)
+            self.hint = max(self.hint, self.buffer[0].timestamp)
             self.buffer.clear()
         return size
 

@@ -93,7 +93,7 @@ class Drain:
         subscriber = self.subscriber(cursor.name, cursor.definition)
         if subscriber is not None:
             cursor.unknown_since = None
-            return self._dispatcher.lanes.may_drain(subscriber)
+            return self._dispatcher.lanes.may_drain(subscriber, cursor.definition)
         now = self._clock.wall()
         if cursor.unknown_since is None:
             cursor.unknown_since = now
@@ -242,6 +242,8 @@ class Drain:
     def _take(self, cursor: LiveCursor, records: list[Record], found: Slice) -> None:
         if found.low > cursor.read:
             self._lost(cursor, cursor.lose(found.low))
+        if not cursor.buffer:
+            cursor.began_at = self._clock.monotonic()
         cursor.buffer.extend(records)
         self.held += sum(record.size for record in records)
         cursor.read = max(cursor.read, found.next)

@@ -152,6 +152,8 @@ class Parked:
             part.ready = True
             for key in part.stale:
                 self._writer.write(key, None)
+            for cursor in part.cursors.values():
+                self._drain.add(cursor)
             early, part.early = part.early, deque()
             for record, entry in early:
                 self.consume(record, entry)
@@ -242,7 +244,8 @@ class Parked:
     def _stand(self, part: _Part, cursor: LiveCursor) -> None:
         """From here on it is a cursor, which Kafka has to have before anything else moves."""
         cursor.stands = True
-        self._drain.add(cursor)
+        if part.ready:
+            self._drain.add(cursor)
         self._write(part, cursor)
 
     def _put_back(self, delivery: Delivery, cause: str) -> None:

@@ -1,0 +1,115 @@
+"""Cursors as records: written, read back, and which of them hold."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from thorn_stream.core.cursors import (
+    Cursor,
+    CursorKey,
+    epoch_in,
+    found,
+    note_of,
+    read,
+    written,
+)
+
+KEY = CursorKey(3, 7, "billing")
+FULL = Cursor(10, "v1:AAAA", 5, 90, 1_700_000_000_000, "status:503", '{"url":"http://a"}', 17)
+
+whole = st.integers(0, 2**62)
+cursors = st.builds(
+    Cursor,
+    next=whole,
+    done=st.text(max_size=20),
+    count=whole,
+    through=whole,
+    oldest=whole,
+    error=st.text(max_size=20),
+    definition=st.text(max_size=20),
+    unknown_since=whole,
+)
+
+
+def pair(key: CursorKey, cursor: Cursor | None) -> tuple[bytes, bytes | None]:
+    return key.encoded(), None if cursor is None else written(cursor)
+
+
+@given(cursors)
+def test_a_cursor_is_read_back_as_it_was_written(cursor: Cursor) -> None:
+    """Whatever its texts hold."""
+    assert read(*pair(KEY, cursor)) == (KEY, cursor)
+
+
+def test_what_is_not_known_is_not_written() -> None:
+    """A cursor that says no more than where it is."""
+    assert written(Cursor(10)) == b'{"next":10}'
+    assert read(*pair(KEY, Cursor(10))) == (KEY, Cursor(10))
+    assert read(*pair(KEY, None)) == (KEY, None)
+
+
+@given(st.binary(max_size=40) | st.none(), st.binary(max_size=40) | st.none())
+def test_reading_never_raises(key: bytes | None, value: bytes | None) -> None:
+    """Anything may stand in a topic."""
+    told = read(key, value)
+    assert told is None or told[0].partition >= 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"[]", b"{}", b'{"next":-1}', b'{"next":"1"}', b'{"next":true}', b'{"next":1,"done":2}'],
+)
+def test_a_garbled_value_is_no_cursor(value: bytes) -> None:
+    """It is counted, and holds for nobody."""
+    assert read(KEY.encoded(), value) is None
+    assert found([(KEY.encoded(), value)], 3, 0).garbled == 1
+
+
+@pytest.mark.parametrize("key", [b"", b"3/7", b"3/7/", b"x/7/a", b"-1/7/a", b"3/-7/a", b"\xff/1/a"])
+def test_a_garbled_key_is_no_cursor(key: bytes) -> None:
+    """Partition, epoch and subscriber are needed."""
+    assert read(key, b'{"next":1}') is None
+
+
+def test_a_subscriber_may_have_any_name() -> None:
+    """The key is read from the left."""
+    odd = CursorKey(0, 1, "url:a/b/c")
+    assert read(*pair(odd, FULL)) == (odd, FULL)
+
+
+def test_the_epoch_of_a_note() -> None:
+    """0 for what is none, whoever wrote it."""
+    assert epoch_in(note_of(12)) == 12
+    for text in ("", "12", "epoch=", "epoch=x", "epoch=-1", "epoch=" + "9" * 30, "heads=[]"):
+        assert epoch_in(text) == 0
+
+
+def test_of_younger_epochs_the_youngest_holds() -> None:
+    """Somebody had begun to write everything anew, and did not finish."""
+    old, new = CursorKey(0, 4, "a"), CursorKey(0, 5, "a")
+    left = CursorKey(0, 4, "b")
+    known = found([pair(old, Cursor(1)), pair(left, Cursor(2)), pair(new, Cursor(3))], 0, 4)
+    assert known.live == {"a": Cursor(3), "b": Cursor(2)}
+    assert known.epoch == 6
+    assert known.stale == [old, left, new]
+
+
+def test_below_the_committed_epoch_nothing_holds() -> None:
+    """Its owner had written all that was live: what stands there is left over, or came late."""
+    late = CursorKey(0, 3, "a")
+    known = found([pair(late, Cursor(1))], 0, 4)
+    assert known.live == {}
+    assert (known.epoch, known.stale) == (5, [late])
+
+
+def test_a_late_deletion_hides_nothing() -> None:
+    """Of the older key; the younger one holds."""
+    late, new = CursorKey(0, 3, "a"), CursorKey(0, 4, "a")
+    assert found([pair(new, Cursor(9)), pair(late, None)], 0, 4).live == {"a": Cursor(9)}
+
+
+def test_cursors_of_other_partitions_are_theirs() -> None:
+    """They may stand side by side."""
+    other = CursorKey(1, 9, "a")
+    known = found([pair(other, Cursor(1))], 0, 0)
+    assert (known.live, known.stale, known.epoch) == ({}, [], 1)
