@@ -30,13 +30,14 @@ def run(broker: Broker, folder: Path, *words: str) -> str:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
+@pytest.mark.timeout(180)  # two processes start, one after the other
 @pytest.mark.parametrize(
     ("commands", "printed", "expected"),
     [

@@ -19,6 +19,8 @@ from thorn_stream.core.errors import ConfigurationError, EventNotSent, SecurityE
 from thorn_stream.events import Event, Request, RequestFailed, Thorn
 from thorn_stream.validators import ensure_port
 
+pytestmark = pytest.mark.timeout(180)  # programs that start others, on a busy machine
+
 
 def read(broker: Broker, topic: str, count: int) -> list[Any]:
     """The messages of a topic, once there are so many."""
@@ -63,7 +65,7 @@ def run(program: str, broker: Broker, topic: str, cwd: Path) -> str:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -41,6 +41,7 @@ def test_what_was_not_sent_is_told_with_what_was() -> None:
     set_current_app(None)
 
 
+@pytest.mark.timeout(150)  # another pytest starts
 def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
     """A user's test asks for `thorn_events` and imports nothing for it."""
     (tmp_path / "test_shop.py").write_text(
@@ -62,7 +63,7 @@ def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=120,
         check=False,
     )
     assert "1 passed" in ended.stdout, ended.stdout + ended.stderr
