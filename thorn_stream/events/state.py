@@ -63,11 +63,13 @@ def enter(app: "Thorn") -> None:
 def finish_with_process(app: "Thorn") -> None:
     """Let a child of multiprocessing (or Celery's billiard) flush: it ends without atexit.
 
-    To be called in that child; elsewhere it comes to the same as atexit.
+    To be called in that child; elsewhere atexit is enough, and nothing is done.
     """
-    for name in ("multiprocessing.util", "billiard.util"):
-        util = sys.modules.get(name)
-        if util is not None:
+    for package in ("multiprocessing", "billiard"):
+        process, util = (sys.modules.get(f"{package}.{name}") for name in ("process", "util"))
+        if process is None or util is None:
+            continue
+        if getattr(process.current_process(), "_parent_pid", None) is not None:
             util.Finalize(None, app.finish, exitpriority=_BEFORE_OTHERS)
 
 
