@@ -35,8 +35,8 @@ from thorn_stream.testing import MemorySource
 RULES: Final = CircuitRules(failures=4, open_for=1.0, open_for_max=4.0)
 LIMITS: Final = Limits(
     max_in_flight=12,
-    max_connections=40,
-    lane_size=20,
+    max_connections=60,
+    lane_size=60,
     lane_wait_max=1.0,
     window=400,
     lookahead=200,
@@ -50,7 +50,7 @@ LOAD: Final = 25.0
 SOON: Final = 1.0
 """Seconds within which whoever is in good health is called, whatever the others do."""
 SLICE: Final = 64
-LARGEST: Final = 12_000
+LARGEST: Final = 14_000  # with what is made around its body
 
 
 @dataclass
@@ -262,7 +262,7 @@ class Group:
     def _publish(self, count: int) -> None:
         for _ in range(count):
             place = self.dice.choice(self.partitions)
-            pad = self.dice.choice([0, 0, 0, LARGEST - 1000])
+            pad = self.dice.choice([0, 0, 0, LARGEST - 3000])
             body = value(len(self.published)) + b" " * pad
             member = self.members[self.owner(place)]
             (record,) = member.publish(body, partition=place.number)
