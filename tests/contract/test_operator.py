@@ -13,7 +13,7 @@ from tests.support.brokers import Broker
 from thorn_stream.adapters.kafka import describe, topic_configs
 from thorn_stream.cli.program import execute
 
-OWN = ("retry.1s", "retry.2s", "dead")
+OWN = ("retry.1s", "retry.2s", "parked", "cursors", "dead")
 DELIVERY = "db3e3e77-4ec0-5c60-8317-73f557a7fea{}"
 
 
@@ -125,7 +125,7 @@ def test_what_is_planned_is_created_once(operator: Operator) -> None:
     assert operator.json("topics", "create", "--partitions", "3")["created"] == []
     planned = operator.json("topics", "plan")
     assert all(one["exists"] for one in planned)
-    assert [one["differs"] for one in planned] == [[], [], [], []]
+    assert [one["differs"] for one in planned] == [[]] * (1 + len(OWN))
 
 
 def test_the_plan_for_people(operator: Operator) -> None:
@@ -133,9 +133,9 @@ def test_the_plan_for_people(operator: Operator) -> None:
     assert operator("topics", "plan") == 0
     rows = [line.split()[:3] for line in operator.out.splitlines()]
     assert [operator.broker.name("dead"), "dead", "no"] in rows
-    assert "4 missing" in operator.out
+    assert f"{1 + len(OWN)} missing" in operator.out
     assert operator("topics", "create") == 0
-    assert operator.out.count("created ") == 4
+    assert operator.out.count("created ") == 1 + len(OWN)
     assert operator("topics", "plan") == 0
     assert "nothing is to be done" in operator.out
     assert ("the embedded broker makes every topic" in operator.out) is operator.broker.embedded
@@ -277,11 +277,11 @@ def test_everything_that_is_refused_is_named_at_once(on_kafka: Operator) -> None
     lines = on_kafka.fails("config", "check", "--connect")
     assert all("topics plan --acl" in line for line in lines)
     assert f"no permission to READ the topic {broker.name('in')}" in lines[0]
-    for name in ("retry.1s", "retry.2s", "dead"):
+    for name in OWN:
         assert any(f"{broker.name(name)} may not be seen" in line for line in lines)
-    for group in (broker.prefix, broker.name("retry")):
+    for group in (broker.prefix, broker.name("retry"), broker.name("parked")):
         assert any(f"READ the consumer group {group}:" in line for line in lines)
-    assert len(lines) == 6
+    assert len(lines) == 1 + len(OWN) + 3
 
 
 @pytest.mark.kafka
@@ -293,7 +293,7 @@ def test_missing_topics_are_named(on_kafka: Operator) -> None:
     on_kafka.settings |= {"topics": [f"^{broker.prefix}\\.in.*"], "create_topics": False}
     lines = on_kafka.fails("config", "check", "--connect")
     assert "matches ^" in lines[0]
-    assert len(lines) == 4
+    assert len(lines) == 1 + len(OWN)
     assert all("topics create" in line for line in lines[1:])
 
 
@@ -304,7 +304,7 @@ def test_own_topics_that_cannot_be_made_are_named(on_kafka: Operator) -> None:
     broker.allow("READ", topic=broker.topic("in"))
     for name in OWN:
         broker.allow("READ", "WRITE", topic=broker.name(name))
-    for group in (broker.prefix, broker.name("retry")):
+    for group in (broker.prefix, broker.name("retry"), broker.name("parked")):
         broker.allow("READ", group=group)
     on_kafka.settings |= {"kafka": broker.login}
     (line,) = on_kafka.fails("config", "check", "--connect")
