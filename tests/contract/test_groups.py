@@ -1,9 +1,11 @@
 """Consumer groups from outside, on both brokers."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.e2e.rig import produce, until
@@ -17,8 +19,12 @@ from thorn_stream.adapters.kafka import (
     empty_groups,
     session_seconds,
 )
+from thorn_stream.config import Settings
+from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import KafkaUnreachable
 from thorn_stream.core.records import Partition, Position
+from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.ops.ordering import Forgotten, group_of
 
 
 def source(broker: Broker, group: str, **more: object) -> SourceSettings:
@@ -133,3 +139,34 @@ def test_nobody_answers() -> None:
     client = {"bootstrap_servers": f"127.0.0.1:{closed_port()}"}
     with pytest.raises(KafkaUnreachable, match=r"thorn\.o\.a"):
         begin_group(SourceSettings(client, "thorn.o.a", ("t",)), "thorn", 0.5)
+
+
+def test_groups_of_former_subscribers_are_deleted_after_a_day(apache_broker: Broker) -> None:
+    """Seen empty, and without a subscriber, at every look; one that is back begins its day anew."""
+    broker = apache_broker
+    written(broker, 1)
+    settings = Settings.model_validate({"group": broker.prefix, "topics": [broker.name("in")]})
+    back, gone, kept = (group_of(settings, name) for name in ("back", "gone", "kept"))
+    for group in (back, gone, kept):
+        commit(broker, group, {0: 1})
+
+    def directory(*names: str) -> Directory:
+        ordered = {"event": "*", "url": "https://a.example/", "ordering": "key"}
+        ones = [Subscriber.model_validate({"id": name, **ordered}) for name in names]
+        return Directory([("test", ones)])
+
+    known = [directory("kept")]
+    watch = Forgotten(settings, broker.client, lambda: known[0], structlog.get_logger())
+
+    def look(now: float) -> list[str]:
+        return asyncio.run(watch.look(now))
+
+    assert look(0) == []
+    known[0] = directory("kept", "back")
+    assert look(40_000) == []
+    known[0] = directory("kept")
+    assert look(80_000) == []
+    assert look(86_400) == [gone]
+    assert look(120_000) == []
+    assert look(80_000 + 86_400) == [back]
+    assert empty_groups(broker.client, f"{broker.prefix}.o.", 30) == [kept]
