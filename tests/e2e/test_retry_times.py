@@ -31,10 +31,11 @@ def test_many_due_at_once(
             await call.answer(200)
             return
         asked = formatdate(due[0], usegmt=True)
-        await call.answer(503, b"", f"Retry-After: {asked}")
+        await call.answer(500, b"", f"Retry-After: {asked}")  # 503 would hold its lane
 
     receiver.modes["later"] = asks_for_later
-    made = settings("/later", retry_tiers=[5, 15, 60], retry_delay=1)
+    no_circuit = {"failures": 10 * MANY, "open_for": 5, "open_for_max": 300}
+    made = settings("/later", retry_tiers=[5, 15, 60], retry_delay=1, circuit=no_circuit)
     with dispatcher(tmp_path, made) as running:
         running.ready()
         due[0] = int(time.time()) + 20  # a date has whole seconds
