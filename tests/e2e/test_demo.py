@@ -72,7 +72,8 @@ def test_every_event_is_accounted_for(tmp_path: Path) -> None:
     assert subscribers["healthy"]["delivered"] == 60
     assert subscribers["gone"]["dead"] == subscribers["gone"]["matched"]
     assert subscribers["gone"]["p50_ms"] is None
-    assert subscribers["late"]["retried"] == subscribers["late"]["matched"]
+    # from its tenth failure on, what is left waits without being tried
+    assert 10 <= subscribers["late"]["retried"] <= subscribers["late"]["matched"]
     assert subscribers["slow"]["p50_ms"] >= 500
     assert "every one accounted for." in err
     assert "Traceback" not in err
@@ -87,7 +88,7 @@ def test_on_apache_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 0, out + err
     assert "every one accounted for." in out
-    assert "Deleted from the broker: the demo's 5 topics." in out
+    assert "Deleted from the broker: the demo's 7 topics." in out
     assert not _of_demos(servers)
     assert "embedded" not in out
 
