@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.dispatching import OK, TIERS, Rig, World, status, subscriber, told
+from tests.support.dispatching import OK, Rig, World, status, subscriber, told
 from thorn_stream.app import _lane_settings
 from thorn_stream.config import Settings
 from thorn_stream.core.deliveries import Kind
@@ -309,7 +309,7 @@ def test_a_definition_in_an_input_topic_means_nothing() -> None:
 
 
 def test_a_recipient_that_cannot_be_tried_now_is_parked_with_its_definition() -> None:
-    """It waits in the smallest tier, its attempts unchanged."""
+    """It waits in the topic of parked deliveries, its attempts unchanged."""
     world = World()
 
     async def life() -> None:
@@ -323,7 +323,7 @@ def test_a_recipient_that_cannot_be_tried_now_is_parked_with_its_definition() ->
         assert rig.transport.attempts == []
 
     world.live(life())
-    (record,) = world.tier(TIERS[0])
+    (record,) = world.parked
     assert told(record)["thorn-attempt"] == "0"
     assert json.loads(told(record)["thorn-subscriber-definition"])["url"] == "http://x"
 
