@@ -18,7 +18,13 @@ from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.events import Event, Handle, ModelEvent, Q, Thorn, current_app, model_reverser
 from thorn_stream.events.memory import Memory, SentEvent
 from thorn_stream.events.state import set_current_app
-from thorn_stream.validators import block_internal_ips, ensure_port, ensure_protocol
+from thorn_stream.validators import (
+    Validator,
+    block_cidr_network,
+    block_internal_ips,
+    ensure_port,
+    ensure_protocol,
+)
 
 USER = SimpleNamespace(pk=42)
 
@@ -208,6 +214,35 @@ def test_a_function_as_validator_cannot_travel(thorn: Thorn) -> None:
     event = thorn.Event("a.b", recipient_validators=[only_example])
     with pytest.raises(ValueError, match=r"only_example cannot travel.*!package\.module:name"):
         event.send({})
+
+
+class Office(Validator):
+    """A rule of the user's own: no dispatcher knows its name."""
+
+
+def test_a_validator_of_ones_own_cannot_travel(thorn: Thorn) -> None:
+    """Its name means nothing to a dispatcher, so the program that sends is told."""
+    event = thorn.Event("a.b", recipient_validators=[Office()])
+    with pytest.raises(ValueError, match="cannot travel to a dispatcher"):
+        event.send({})
+
+
+@pytest.mark.parametrize(
+    "validators",
+    [
+        [ensure_port(443)] * 51,
+        [block_cidr_network(*(f"10.{number}.0.0/16" for number in range(256)))] * 5,
+        [["ensure_port", ["x"]]],
+    ],
+)
+def test_validators_that_no_dispatcher_would_read_are_not_sent(
+    thorn: Thorn, validators: list[Any]
+) -> None:
+    """They would refuse every request of the event, so the program that sends is told."""
+    event = thorn.Event("a.b", recipient_validators=validators)
+    with pytest.raises(ValueError, match="no dispatcher would read these"):
+        event.send({})
+    assert sent(thorn) == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thorn_stream.core.addresses import IPAddress
 from thorn_stream.core.errors import ConfigurationError, SecurityError
 from thorn_stream.core.urls import RecipientUrl, Refusal, parse_url
 from thorn_stream.validators import (
@@ -296,6 +297,85 @@ def test_a_function_of_the_users_own_is_a_validator(
     guard = Guard.from_names([["ensure_port", [80]], own])
     refusal = guard.url("http://monday.example/")
     assert refusal == Refusal(own.__name__, reason)
+
+
+async def answers_too_late(url: str) -> bool:
+    return False
+
+
+def test_a_coroutine_function_refuses_everything() -> None:
+    """Nobody would wait for what it says, so it passes nothing and says how to write it."""
+    refusal = Guard([answers_too_late]).url("http://a.example/")
+    assert refusal == Refusal("answers_too_late", "it is asynchronous; write it with def")
+
+
+class Office(Validator):
+    """Judges addresses, and has no name of its own."""
+
+    def __init__(self, said: object) -> None:
+        self.said = said
+
+    def address(self, address: IPAddress) -> Any:
+        if isinstance(self.said, Exception):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("not from here", "not from here"),
+        (False, "refused"),
+        (True, "refused"),
+        (SecurityError("two\nlines"), "two lines"),
+        (ZeroDivisionError("secret"), "it failed with ZeroDivisionError"),
+    ],
+)
+def test_a_rule_of_the_users_own_that_judges_addresses_stays_shut(
+    said: object, reason: str
+) -> None:
+    """Whatever it says but None, and whatever it raises, refuses under its class's name."""
+    guard = Guard([Office(said)])
+    assert guard.address(ip_address("8.8.8.8")) == Refusal("Office", reason)
+    assert guard.url("http://8.8.8.8/") == Refusal("Office", reason)
+    assert isinstance(guard.url("http://a.example/"), RecipientUrl)
+    assert Guard([Office(None)]).address(ip_address("8.8.8.8")) is None
+    assert repr(Office(None)) == "Office()"
+
+
+class Call(Validator):
+    def __call__(self, url: str) -> Any:
+        return False if "monday" in url else None
+
+
+class Url(Validator):
+    name = "url_of_ours"
+
+    def url(self, url: RecipientUrl) -> str | None:
+        raise LookupError
+
+
+def test_a_rule_of_the_users_own_is_asked_as_it_is_written() -> None:
+    """One that says how it is called is called; one that judges URLs may fail, and refuses."""
+    guard = Guard([Call()])
+    assert guard.url("http://monday.example/") == Refusal("Call", "refused")
+    assert isinstance(guard.url("http://a.example/"), RecipientUrl)
+    refusal = Guard([Url()]).url("http://a.example/")
+    assert refusal == Refusal("url_of_ours", "it failed with LookupError")
+
+
+@pytest.mark.parametrize(
+    "address", ["::ffff:10.1.2.3", "64:ff9b::a01:203", "64:ff9b:1::a01:203", "2002:a01:203::1"]
+)
+def test_a_blocked_network_is_blocked_inside_ipv6_as_well(address: str) -> None:
+    """Without `block_internal_ips`, or with IPv6 allowed: an embedded address is judged by it."""
+    for rules, allowed in (([], []), ([["block_internal_ips"]], ["::/0", "10.0.0.0/8"])):
+        open_guard = Guard.from_names(rules, allowed)
+        assert open_guard.address(ip_address(address)) is None
+        guard = open_guard.plus([block_cidr_network("10.1.0.0/16")])
+        refusal = guard.address(ip_address(address))
+        assert refusal is not None
+        assert refusal.rule == "block_cidr_network"
 
 
 def test_an_answer_that_is_not_exactly_false_passes() -> None:

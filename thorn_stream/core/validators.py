@@ -7,11 +7,11 @@ user's own sees the URL alone. A `Guard` is a list of them and answers with the 
 that refused.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Any, Final, TypeAlias
 
-from thorn_stream.core.addresses import IPAddress, IPNetwork, refused_as
+from thorn_stream.core.addresses import IPAddress, IPNetwork, embedded, refused_as
 from thorn_stream.core.errors import ConfigurationError, SecurityError
 from thorn_stream.core.urls import RecipientUrl, Refusal, parse_url
 
@@ -44,9 +44,18 @@ METADATA_NAMES: Final = frozenset(
 
 
 class Validator:
-    """One rule. Its name is what a refusal is counted under."""
+    """One rule. Its name (the class's, unless it says another) is what a refusal is counted under.
+
+    One of the user's own overrides `url` or `address`, or both. It refuses by a reason, or by
+    whatever else is not None, and by raising.
+    """
 
     name: str
+    arguments: tuple[Any, ...] = ()
+
+    def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -119,10 +128,9 @@ class _BlockNetworks(Validator):
         self._networks = networks
 
     def address(self, address: IPAddress) -> str | None:
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        judged = mapped or address
+        inner = embedded(address) if isinstance(address, IPv6Address) else ()
         for network in self._networks:
-            if judged in network:
+            if any(judged in network for judged in (address, *inner)):
                 return f"{address} lies in {network}"
         return None
 
@@ -167,9 +175,15 @@ VALIDATORS: Final[dict[str, Callable[..., Validator]]] = {
 }
 
 
+_OURS: Final = frozenset({_BlockInternal, _EnsureProtocol, _EnsurePort, _BlockNetworks})
+
+
 def serialize_validator(validator: Any) -> list[Any]:
-    """`[name]` or `[name, [arguments]]`. Raises ValueError for a function: it has no name there."""
-    if isinstance(validator, Validator):
+    """`[name]` or `[name, [arguments]]`. Raises ValueError for what has no name elsewhere.
+
+    That is a function, and a Validator of the user's own.
+    """
+    if isinstance(validator, Validator) and type(validator) in _OURS:
         return (
             [validator.name, list(validator.arguments)] if validator.arguments else [validator.name]
         )
@@ -261,7 +275,7 @@ class Guard:
         if isinstance(url, Refusal):
             return url
         for rule in self.validators:
-            reason = rule.url(url) if isinstance(rule, Validator) else _asked(rule, text)
+            reason = _judged(rule, url)
             if reason is not None:
                 return Refusal(_name(rule), reason)
         if url.address is not None and (refusal := self.address(url.address)) is not None:
@@ -276,7 +290,7 @@ class Guard:
         if isinstance(address, IPv6Address) and address.scope_id is not None:
             return Refusal("url", f"{address} has a scope id")
         for rule in self._ours:
-            reason = rule.address(address)
+            reason = _said(rule.address, address)
             if reason is not None:
                 return Refusal(rule.name, reason)
         return None
@@ -314,15 +328,43 @@ def _built(rule: Any, allowed: Sequence[IPNetwork]) -> UrlValidator:
         raise ValueError(f"{name}: {error}") from None
 
 
+def _judged(rule: UrlValidator, url: RecipientUrl) -> str | None:
+    """Ask one rule for a URL; one of ours is called only when it says otherwise what that does."""
+    if not isinstance(rule, Validator):
+        return _asked(rule, url.text)
+    reason = _said(rule.url, url)
+    if reason is None and type(rule).__call__ is not Validator.__call__:
+        reason = _asked(rule, url.text)
+    return reason
+
+
+def _said(judge: Callable[[Any], object], what: object) -> str | None:
+    """What a method of a Validator says; all but None refuses, and so does whatever it raises."""
+    try:
+        answer = judge(what)
+    except Exception as error:  # noqa: BLE001 -- fail closed, whatever it is
+        return _failure(error)
+    if answer is None:
+        return None
+    return answer if isinstance(answer, str) else "refused"
+
+
 def _asked(rule: UrlValidator, text: str) -> str | None:
     """Ask a callable of the user's own; what it raises beside SecurityError refuses too."""
     try:
         answer = rule(text)
-    except SecurityError as error:
-        return str(error)
     except Exception as error:  # noqa: BLE001 -- fail closed, whatever it is
-        return f"it failed with {type(error).__name__}"
+        return _failure(error)
+    if isinstance(answer, Coroutine):  # nobody would ever know what it had to say
+        answer.close()
+        return "it is asynchronous; write it with def"
     return "refused" if answer is False else None
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, SecurityError):
+        return " ".join(str(error).split()) or "refused"
+    return f"it failed with {type(error).__name__}"
 
 
 def _name(rule: UrlValidator) -> str:

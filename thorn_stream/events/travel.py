@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from thorn_stream.core.encoding import encode_header
+from thorn_stream.core.overrides import EventRules, read_overrides
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import UrlValidator, Validator, serialize_validator
 
@@ -14,6 +16,7 @@ __all__ = [
     "Rules",
     "recipients",
     "rules",
+    "validators_header",
     "warn_of_loosening",
 ]
 
@@ -34,15 +37,28 @@ class Rules(NamedTuple):
 
 
 def rules(validators: Iterable[Any] | None) -> Rules:
-    """Sort them. Raises ValueError for what is no validator at all."""
+    """Sort them, one of the user's own among what is called. Raises ValueError for what is none."""
     named: list[list[Any]] = []
     callables: list[UrlValidator] = []
     for validator in validators or ():
-        if callable(validator) and not isinstance(validator, Validator):
-            callables.append(validator)
-        else:
+        try:
             named.append(serialize_validator(validator))
+        except ValueError:
+            if not callable(validator):
+                raise
+            callables.append(validator)
     return Rules(tuple(named), tuple(callables))
+
+
+def validators_header(named: Sequence[list[Any]]) -> tuple[str, bytes]:
+    """As a header. Raises ValueError for what no dispatcher reads: all requests would be refused."""
+    header = ("thorn-validators", encode_header(named))
+    if read_overrides([header], EventRules()).sealed:
+        raise ValueError(
+            "recipient_validators: no dispatcher would read these: give an event at most 50, of "
+            "8 KiB in all, with arguments as they are documented, or write them into the settings"
+        )
+    return header
 
 
 def warn_of_loosening(name: str, validators: Sequence[Any] | None, depth: int) -> None:
