@@ -15,9 +15,11 @@ from confluent_kafka import Consumer
 
 from tests.support.brokers import ROOT, Broker
 from tests.support.receivers import Receiver, closed_port
+from thorn_stream.core.addresses import IPAddress
 from thorn_stream.core.errors import ConfigurationError, EventNotSent, SecurityError
-from thorn_stream.events import Event, Request, RequestFailed, Thorn
-from thorn_stream.validators import ensure_port
+from thorn_stream.events import Event, Handle, Request, RequestFailed, Thorn
+from thorn_stream.events.outgoing import Outgoing
+from thorn_stream.validators import Validator, ensure_port
 
 pytestmark = pytest.mark.timeout(180)  # programs that start others, on a busy machine
 
@@ -323,6 +325,43 @@ def test_inline_runs_validators_that_are_functions() -> None:
         assert receiver.count("/ok") == 0
         thorn.close()
     assert [type(one) for one in refused] == [SecurityError, SecurityError]
+
+
+class NotHere(Validator):
+    """A rule of the user's own, which judges addresses alone."""
+
+    def address(self, address: IPAddress) -> str | None:
+        return "not here"
+
+
+def test_inline_asks_a_validator_of_ones_own() -> None:
+    """It sees the address before it is dialled; named by nobody, it is no less a rule."""
+    with Receiver() as receiver:
+        url = receiver.url("/ok").replace("127.0.0.1", "localhost")
+        thorn = inline(subscribers=[{"id": "a", "event": "*", "url": url}])
+        refused: list[Exception] = []
+        event = thorn.Event("a.b", recipient_validators=[NotHere()])
+        event.send({}, on_error=lambda _, exc: refused.append(exc))
+        assert receiver.count("/ok") == 0
+        thorn.close()
+    assert [(type(one), str(one)) for one in refused] == [(SecurityError, "NotHere")]
+
+
+def test_inline_sends_nothing_where_the_validators_cannot_be_read() -> None:
+    """Whoever made the event: what may have been a rule lets nothing out."""
+    envelope = {"event": "a.b", "data": {}}
+    with Receiver() as receiver:
+        thorn = inline(subscribers=[{"id": "a", "event": "*", "url": receiver.url("/ok")}])
+        outgoing = Outgoing(
+            Handle("a.b", "1"),
+            envelope,
+            json.dumps(envelope).encode(),
+            headers=[("thorn-validators", b'[["ensure_prot", [443]]]')],
+        )
+        with pytest.raises(ValueError, match="recipient_validators: these cannot be read"):
+            thorn.named("inline").publish(outgoing)
+        assert receiver.count("/ok") == 0
+        thorn.close()
 
 
 def test_inline_says_what_it_cannot_do() -> None:

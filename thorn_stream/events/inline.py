@@ -42,6 +42,7 @@ __all__ = ["Inline"]
 _START: Final = 30.0
 _MARGIN: Final = 5.0
 _CONNECTIONS: Final = 64
+_SEALED: Final = "recipient_validators: these cannot be read, so nothing was sent"
 
 
 class Inline(Dispatcher):
@@ -118,6 +119,8 @@ class _Line:
         envelope = decode(record)
         assert isinstance(envelope, Envelope), "what is sent has been encoded by us"
         own = read_overrides(outgoing.headers, self._rules)
+        if own.sealed:
+            raise ValueError(_SEALED)
         functions = Guard(outgoing.validators) if outgoing.validators else None
         calls = [
             self._call(envelope, one, own, functions) for one in self._recipients(envelope, own)
