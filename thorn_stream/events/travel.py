@@ -51,7 +51,7 @@ def rules(validators: Iterable[Any] | None) -> Rules:
 
 
 def validators_header(named: Sequence[list[Any]]) -> tuple[str, bytes]:
-    """As a header. Raises ValueError for what no dispatcher reads: all requests would be refused."""
+    """As a header. Raises ValueError for what no dispatcher could read: it would refuse all."""
     header = ("thorn-validators", encode_header(named))
     if read_overrides([header], EventRules()).sealed:
         raise ValueError(
