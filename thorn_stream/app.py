@@ -49,6 +49,7 @@ from thorn_stream.dispatch.ordered import OrderedRead
 from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.dispatch.parked import Parked, ParkedTopics
 from thorn_stream.dispatch.pending import oldest_pending
+from thorn_stream.dispatch.results import Results
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
@@ -116,6 +117,7 @@ class Application:
         self.probes = Probes(reasons=self.reasons, metrics=self.metrics.render)
         self.worker: Worker | None = None
         self._sink: KafkaSink | None = None
+        self._results: Results | None = None
         self._sources: tuple[KafkaSource, ...] = ()
         self._replay: KafkaReplay | None = None
         self._upkeep: Upkeep | None = None
@@ -245,6 +247,7 @@ class Application:
     def _wire(self, client: Mapping[str, str], cluster: Cluster, found: Found) -> Worker:
         settings = self.settings
         main_settings = self._reading(client, cluster)
+        self._results = self._result_writer(client)
         context = Context(
             limits=_limits(settings, self._connections, session(main_settings)),
             tiers=Tiers(tuple(settings.retry_tiers)),
@@ -253,6 +256,7 @@ class Application:
             dice=random.random,
             rules=_event_rules(settings),
             circuit=CircuitRules(**settings.circuit.model_dump()),
+            results=self._results,
         )
         largest = {"message.max.bytes": str(found.message_max)}
         self._sink = KafkaSink(SinkSettings({**client, **largest}, found.batch_size))
@@ -303,6 +307,16 @@ class Application:
         )
         self._show(worker)
         return worker
+
+    def _result_writer(self, client: Mapping[str, str]) -> Results:
+        """With a producer of its own: what becomes of results must not touch hand-overs."""
+        return Results(
+            self.settings.results_topic,
+            lambda: KafkaSink(SinkSettings(client)),
+            self._observer,
+            SystemClock(),
+            every=self.settings.results.enabled,
+        )
 
     def _show(self, worker: Worker) -> None:
         """What is asked for when the metrics are scraped."""
@@ -385,6 +399,8 @@ class Application:
                 self._sink.stop(_LEAVE_WITHIN),
             )
             done = done and left and not unsent
+        if self._results is not None:
+            await self._results.stop(_TICK)
         if self._replay is not None:
             await self._replay.stop(_LEAVE_WITHIN)
         if self._timer is not None:
@@ -513,7 +529,6 @@ def _connections_this_process_may_open() -> int:
 
 
 NOT_THERE: Final[Mapping[str, Callable[[Settings], bool]]] = {
-    "results.enabled": lambda settings: settings.results.enabled,
     "api.enabled": lambda settings: settings.api.enabled,
     "tracing.enabled": lambda settings: settings.tracing.enabled,
 }

@@ -13,7 +13,8 @@ from tests.support.brokers import Broker
 from thorn_stream.adapters.kafka import describe, topic_configs
 from thorn_stream.cli.program import execute
 
-OWN = ("retry.1s", "retry.2s", "parked", "cursors", "dead")
+NEEDED = ("retry.1s", "retry.2s", "parked", "cursors", "dead")
+OWN = (*NEEDED, "results")  # which nobody misses while `results` is off
 DELIVERY = "db3e3e77-4ec0-5c60-8317-73f557a7fea{}"
 
 
@@ -277,11 +278,11 @@ def test_everything_that_is_refused_is_named_at_once(on_kafka: Operator) -> None
     lines = on_kafka.fails("config", "check", "--connect")
     assert all("topics plan --acl" in line for line in lines)
     assert f"no permission to READ the topic {broker.name('in')}" in lines[0]
-    for name in OWN:
+    for name in NEEDED:
         assert any(f"{broker.name(name)} may not be seen" in line for line in lines)
     for group in (broker.prefix, broker.name("retry"), broker.name("parked")):
         assert any(f"READ the consumer group {group}:" in line for line in lines)
-    assert len(lines) == 1 + len(OWN) + 3
+    assert len(lines) == 1 + len(NEEDED) + 3
 
 
 @pytest.mark.kafka
@@ -293,7 +294,9 @@ def test_missing_topics_are_named(on_kafka: Operator) -> None:
     on_kafka.settings |= {"topics": [f"^{broker.prefix}\\.in.*"], "create_topics": False}
     lines = on_kafka.fails("config", "check", "--connect")
     assert "matches ^" in lines[0]
-    assert len(lines) == 1 + len(OWN)
+    assert len(lines) == 1 + len(NEEDED)
+    on_kafka.settings |= {"results": {"enabled": True}}
+    assert len(on_kafka.fails("config", "check", "--connect")) == 1 + len(OWN)
     assert all("topics create" in line for line in lines[1:])
 
 

@@ -25,6 +25,7 @@ from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.lane import LaneSettings
 from thorn_stream.dispatch.parked import Parked, ParkedTopics
+from thorn_stream.dispatch.results import Results
 from thorn_stream.dispatch.settler import Settler, Topics
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.dispatch.worker import Worker
@@ -44,6 +45,7 @@ __all__ = [
     "ORDERS",
     "PARKED",
     "PARKING",
+    "RESULTS",
     "TIERS",
     "LoopClock",
     "Rig",
@@ -61,6 +63,7 @@ ORDERS: Final = Partition("orders", 0)
 DEAD: Final = "thorn.dead"
 PARKED: Final = "thorn.parked"
 CURSORS: Final = "thorn.cursors"
+RESULTS: Final = "thorn.results"
 PARKING: Final = Partition(PARKED, 0)
 OK: Final = Outcome(Kind.OK, 200)
 GROUP: Final = "thorn"
@@ -206,6 +209,7 @@ class Rig:
         source: type[MemorySource] = MemorySource,
         rules: EventRules | None = None,
         circuit: CircuitRules | None = None,
+        every_result: bool = False,
     ) -> None:
         self.world = world
         self.clock = world.clock
@@ -223,6 +227,10 @@ class Rig:
         self.sink.topics = world.topics
         self.transport = MemoryTransport(answers)
         self.observer = RecordingObserver()
+        self.result_sink = MemorySink(clock=self.clock)
+        self.results = Results(
+            RESULTS, lambda: self.result_sink, self.observer, self.clock, every=every_result
+        )
         self.context = Context(
             self.limits,
             Tiers(TIERS),
@@ -231,6 +239,7 @@ class Rig:
             lambda: 0.5,
             rules or EventRules(),
             circuit or CircuitRules(),
+            self.results,
         )
         self.settler = Settler(wrap(self.sink), Topics(DEAD, retry_topic, PARKED), self.context)
         self.dispatcher = Dispatcher(

@@ -18,12 +18,14 @@ def test_rules_of_a_group() -> None:
         Rule("dispatcher", "topic", "g.parked", OWN),
         Rule("dispatcher", "topic", "g.cursors", OWN),
         Rule("dispatcher", "topic", "g.dead", OWN),
+        Rule("dispatcher", "topic", "g.results", OWN),
         Rule("dispatcher", "group", "g", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.retry", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.parked", ("Read", "Describe")),
         Rule("dispatcher", "group", "g.o.", ("Read", "Describe", "Delete"), prefixed=True),
         Rule("producer", "topic", "orders", ("Write", "Describe")),
         Rule("producer", "topic", "users", ("Write", "Describe")),
+        Rule("producer", "topic", "g.results", ("Read", "Describe")),
     ]
 
 
@@ -55,11 +57,11 @@ def test_the_script_says_who_must_not_write() -> None:
         "--operation Read --operation DescribeConfigs --topic thorn.events"
     ) in lines
     assert any(line.endswith("--resource-pattern-type prefixed") for line in lines)
-    own = "thorn.retry.*, thorn.parked, thorn.cursors, thorn.dead"
+    own = "thorn.retry.*, thorn.parked, thorn.cursors, thorn.dead, thorn.results"
     assert any(f"{own} controls the dispatchers" in line for line in lines)
-    writers = [line for line in lines if "$PRODUCER" in line]
-    assert len(writers) == 1
-    assert writers[0].endswith("--topic thorn.events")
+    writers, readers = [line for line in lines if "$PRODUCER" in line]
+    assert writers.endswith("--operation Write --operation Describe --topic thorn.events")
+    assert readers.endswith("--operation Read --operation Describe --topic thorn.results")
 
 
 def test_rules_as_data() -> None:

@@ -25,7 +25,6 @@ from thorn_stream.ops.ordering import OrderingRules
 
 WITHIN = 20.0
 ASKED: dict[str, Any] = {
-    "results.enabled": {"results": {"enabled": True}},
     "api.enabled": {"api": {"enabled": True, "tokens": ["t"]}},
     "tracing.enabled": {"tracing": {"enabled": True}},
     "transport": {"transport": "httpx"},

@@ -268,13 +268,6 @@ def test_validators_that_tighten_do_not_warn() -> None:
         Event("a.b", recipient_validators=[ensure_port(443), ensure_protocol("https")])
 
 
-def test_callbacks_need_inline_for_now() -> None:
-    """Kafka's answer is no receiver's answer: better refused than never called."""
-    thorn = Thorn(dispatcher="kafka", set_as_current=False)
-    with pytest.raises(ConfigurationError, match="results are not available in version"):
-        thorn.Event("a.b").send({}, on_success=print)
-
-
 # --- further subscribers ------------------------------------------------------------------------
 
 

@@ -42,7 +42,9 @@ def test_each_header_sets_its_value() -> None:
         allow_keepalive=b"true",
         results=b"true",
     )
-    assert own == Overrides(timeout=1.5, retry=False, retry_max=5, retry_delay=0.0, keep_alive=True)
+    assert own == Overrides(
+        timeout=1.5, retry=False, retry_max=5, retry_delay=0.0, keep_alive=True, results=True
+    )
     assert isinstance(own.retry_max, int)
 
 

@@ -27,6 +27,7 @@ ALL_THERE = {
     "thorn.parked": 6,
     "thorn.cursors": 6,
     "thorn.dead": 6,
+    "thorn.results": 6,
 }
 
 
@@ -48,13 +49,14 @@ def of(planned: list[Planned], topic: str) -> Planned:
 
 
 def test_own_topics_of_this_version() -> None:
-    """Tiers that are set, parked ones and their cursors, dead letters; no more than is written."""
+    """Tiers that are set, parked ones and cursors, dead letters, results; all that is written."""
     assert list(own_topics(SETTINGS, Needs())) == [
         "thorn.retry.5s",
         "thorn.retry.60s",
         "thorn.parked",
         "thorn.cursors",
         "thorn.dead",
+        "thorn.results",
     ]
 
 

@@ -20,7 +20,9 @@ class Results(Section):
     """Result events: one small record per attempt."""
 
     enabled: bool = Field(
-        False, description="Write one small event per attempt; off, since it doubles the writes."
+        False,
+        description="Write one small event per attempt; off, since each is one more write. For an "
+        "event with the header `thorn-results: true` they are written in any case.",
     )
     topic: TopicName | None = Field(
         None, description="Topic of the result events; null: `<group>.results`."

@@ -71,6 +71,7 @@ class Overrides:
 
     `guard` judges its recipients beside the dispatcher's own validators; `sealed`: its validators
     are not known, so nothing may be sent. `recipients` is the text of `thorn-subscribers`.
+    `results`: result events are written for it, even if the settings say nothing of them.
     `clamped` and `ignored` name headers, once for each time.
     """
 
@@ -82,6 +83,7 @@ class Overrides:
     guard: Guard | None = None
     sealed: bool = False
     recipients: bytes | None = None
+    results: bool = False
     clamped: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -153,6 +155,7 @@ def read_overrides(headers: Headers, rules: EventRules) -> Overrides:
         guard=guard,
         sealed=validators is not None and guard is None,
         recipients=reader.raw("thorn-subscribers"),
+        results=bool(reader.truth("thorn-results")),
         clamped=tuple(reader.clamped),
         ignored=tuple(reader.ignored),
     )

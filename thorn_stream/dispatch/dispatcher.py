@@ -58,6 +58,8 @@ class Dispatcher:
         self._observer = context.observer
         self._dice = context.dice
         self._rules = context.rules
+        self._results = context.results
+        self._tells_all = context.results is not None and context.results.every
 
     def use(self, directory: Directory) -> None:
         """From now on these are the Subscribers; Lanes that nobody needs any more are let go."""
@@ -141,6 +143,8 @@ class Dispatcher:
         if outcome.kind is Kind.OK:  # nearly always: no policy, clock or dice is asked for it
             self._observer.attempted(delivery, outcome, _DELIVERED)
             self._observer.settled(_DELIVERED)
+            if self._tells_all or delivery.envelope.own is not None:
+                self._tell(delivery, outcome, _DELIVERED)
             if delivery.follow is None:
                 delivery.entry.release()
             else:
@@ -152,6 +156,7 @@ class Dispatcher:
         if delivery.follow is not None and isinstance(decided, Retry):
             decided = Retry(decided.due, IN_PLACE)
         self._observer.attempted(delivery, outcome, decided)
+        self._tell(delivery, outcome, decided)
         self._observer.settled(decided)
         delivery.error, delivery.response = outcome.error, outcome.body
         if delivery.follow is not None:
@@ -159,9 +164,16 @@ class Dispatcher:
         else:
             self._hand_over(delivery, decided, now)
 
+    def _tell(self, delivery: Delivery, outcome: Outcome, decided: Settlement) -> None:
+        """Write a result event, when all are wanted, or this one's."""
+        own = delivery.envelope.own
+        if self._results is not None and (self._tells_all or (own is not None and own.results)):
+            self._results.tell(delivery, outcome, decided)
+
     def _probed_in_vain(self, delivery: Delivery, outcome: Outcome) -> None:
         """A probe that failed is no Attempt of its Delivery: the next one has its number again."""
         self._observer.attempted(delivery, outcome, Parked("circuit"))
+        self._tell(delivery, outcome, Parked("circuit"))
         delivery.attempts -= 1
         delivery.error = outcome.error
         self.park(delivery, "circuit")

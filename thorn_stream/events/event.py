@@ -14,11 +14,11 @@ from thorn_stream.core.encoding import (
     option_headers,
     sender_key,
 )
-from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Headers
+from thorn_stream.events.callbacks import Callbacks, OnFailure, OnSuccess
 from thorn_stream.events.handle import Handle
 from thorn_stream.events.holding import held
-from thorn_stream.events.outgoing import Callbacks, Dispatcher, OnFailure, OnSuccess, Outgoing
+from thorn_stream.events.outgoing import Dispatcher, Outgoing
 from thorn_stream.events.state import current_app, overriding
 from thorn_stream.events.travel import (
     Rules,
@@ -27,7 +27,6 @@ from thorn_stream.events.travel import (
     validators_header,
     warn_of_loosening,
 )
-from thorn_stream.version import __version__
 
 if TYPE_CHECKING:
     from thorn_stream.events.app import Thorn
@@ -208,7 +207,6 @@ class Event:
         if not isinstance(dispatcher, Dispatcher):
             return self._send_as_thorn(dispatcher, (name, payload, sender), asked)
         dispatcher = overriding() or dispatcher
-        callbacks = _callbacks(asked, dispatcher)
         validators = _validators(self.recipient_validators, dispatcher)
         envelope = self._envelope(name, payload, sender)
         handle = Handle(name, str(uuid4()))
@@ -223,7 +221,8 @@ class Event:
             headers += http_headers(asked.headers)
         key = key_bytes(self._key(asked.key, envelope))
         value = encode_envelope(envelope)
-        outgoing = Outgoing(handle, envelope, value, key, headers, validators.callables, callbacks)
+        functions, callbacks = validators.callables, _callbacks(asked)
+        outgoing = Outgoing(handle, envelope, value, key, headers, functions, callbacks)
         self._hand_over(dispatcher, outgoing)
         return handle
 
@@ -291,14 +290,9 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
         raise ValueError(f"{wrong}: send() takes {', '.join(known)}") from None
 
 
-def _callbacks(asked: _Asked, dispatcher: Dispatcher) -> Callbacks | None:
+def _callbacks(asked: _Asked) -> Callbacks | None:
     if asked.on_success is None and asked.on_error is None and asked.on_timeout is None:
         return None
-    if not dispatcher.calls_back:
-        raise ConfigurationError(
-            f"on_success, on_error, on_timeout: results are not available in version {__version__} "
-            f"with dispatcher={dispatcher.name!r}: remove them, or use dispatcher='inline'"
-        )
     return Callbacks(asked.on_success, asked.on_error, asked.on_timeout)
 
 

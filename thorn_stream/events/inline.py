@@ -17,18 +17,19 @@ from thorn_stream.adapters.resolver import Resolver
 from thorn_stream.core.deliveries import Attempt, Delivery, Kind, Outcome
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.envelope import Envelope, decode
-from thorn_stream.core.errors import ConfigurationError, SecurityError
+from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.extra import EventSubscriber, extra_recipients
 from thorn_stream.core.ids import delivery_id
 from thorn_stream.core.ledger import Entry
 from thorn_stream.core.overrides import EventRules, Overrides, read_overrides, timeout_with
 from thorn_stream.core.records import Record
 from thorn_stream.core.request import RequestFactory
+from thorn_stream.core.results import shown_url
 from thorn_stream.core.signing import derived_secret
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.core.validators import Guard
-from thorn_stream.events.outgoing import Callbacks, Dispatcher, Outgoing
-from thorn_stream.events.request import Receiver, Request, RequestFailed
+from thorn_stream.events.outgoing import Dispatcher, Outgoing
+from thorn_stream.events.request import Receiver, Request
 from thorn_stream.ops.guarding import guard_for
 from thorn_stream.ops.match import read_directory
 from thorn_stream.version import __version__
@@ -65,7 +66,7 @@ class Inline(Dispatcher):
         outgoing.handle.settle()
         if outgoing.callbacks is not None:
             for request, outcome in ended:
-                _call_back(outgoing.callbacks, request, outcome)
+                outgoing.callbacks.call(request, outcome.kind, outcome.error)
 
     def subscribers_for_event(
         self, name: str, sender: Any = None, context: Any = None, extra_subscribers: Any = None
@@ -222,10 +223,7 @@ def _joined(named: Guard | None, functions: Guard | None) -> Guard | None:
 
 def _told(envelope: Envelope, subscriber: Subscriber, outcome: Outcome) -> Request:
     fields = envelope.fields()
-    url = subscriber.url.partition("?")[0].partition("#")[0]
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    shown = f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    shown = shown_url(subscriber.url)
     return Request(
         event=envelope.event,
         sender=fields["sender"],
@@ -237,16 +235,3 @@ def _told(envelope: Envelope, subscriber: Subscriber, outcome: Outcome) -> Reque
         duration=outcome.duration,
         subscriber=Receiver(subscriber.id, shown),
     )
-
-
-def _call_back(callbacks: Callbacks, request: Request, outcome: Outcome) -> None:
-    if outcome.kind is Kind.OK:
-        if callbacks.on_success is not None:
-            callbacks.on_success(request)
-    elif outcome.kind is Kind.TIMEOUT:
-        if callbacks.on_timeout is not None:
-            callbacks.on_timeout(request, TimeoutError(f"no answer in {outcome.duration:.3g} s"))
-    elif callbacks.on_error is not None:
-        refused = outcome.kind is Kind.BLOCKED
-        failure = SecurityError(outcome.detail) if refused else RequestFailed(outcome.error)
-        callbacks.on_error(request, failure)

@@ -1,30 +1,18 @@
 """An event that is about to be sent, and what a dispatcher (Thorn's word for how) does with it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 from thorn_stream.adapters.metrics.producing import count_sent
 from thorn_stream.core.records import Headers
 from thorn_stream.core.validators import UrlValidator
+from thorn_stream.events.callbacks import Callbacks
 from thorn_stream.events.handle import Handle
-from thorn_stream.events.request import Request
 from thorn_stream.events.travel import recipients
 
-__all__ = ["Callbacks", "Disabled", "Dispatcher", "OnFailure", "OnSuccess", "Outgoing"]
-
-OnSuccess: TypeAlias = Callable[[Request], object]
-OnFailure: TypeAlias = Callable[[Request, Exception], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """What is called for each HTTP request."""
-
-    on_success: OnSuccess | None = None
-    on_error: OnFailure | None = None
-    on_timeout: OnFailure | None = None
+__all__ = ["Disabled", "Dispatcher", "Outgoing"]
 
 
 @dataclass(slots=True, eq=False)
@@ -51,12 +39,11 @@ class Outgoing:
 class Dispatcher(ABC):
     """How events are sent. `name` is what the metric counts it under.
 
-    `runs_functions`: validators that are functions are run; `calls_back`: callbacks are called.
+    `runs_functions`: validators that are functions are run.
     """
 
     name: ClassVar[str]
     runs_functions: ClassVar[bool] = True
-    calls_back: ClassVar[bool] = True
 
     @abstractmethod
     def publish(self, outgoing: Outgoing, *, patiently: float = 0.0) -> None:

@@ -45,6 +45,7 @@ def rules(settings: Settings) -> list[Rule]:
         Rule("producer", "topic", name, ("Write", "Describe"), prefixed)
         for name, prefixed in _inputs(settings)
     ]
+    found.append(Rule("producer", "topic", settings.results_topic, ("Read", "Describe")))
     return found
 
 
@@ -100,9 +101,16 @@ def script(settings: Settings) -> str:
             "",
             f"# Whoever writes to {names} controls the dispatchers:",
             "# whom they call, with what, and when. Nobody else may have Write there.",
-            *(_command(rule) for rule in found if rule.who == "producer"),
+            *(_command(rule) for rule in found if rule.who == "producer" and _writes(rule)),
+            "",
+            "# Only for programs that wait for callbacks; they see the results of all receivers.",
+            *(_command(rule) for rule in found if rule.who == "producer" and not _writes(rule)),
         ]
     )
+
+
+def _writes(rule: Rule) -> bool:
+    return "Write" in rule.operations
 
 
 def _command(rule: Rule) -> str:

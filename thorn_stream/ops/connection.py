@@ -77,7 +77,8 @@ def _inputs(settings: Settings, client: Mapping[str, str], cluster: Cluster) -> 
 
 
 def _own(settings: Settings, client: Mapping[str, str], cluster: Cluster) -> Iterator[str]:
-    access = {topic: kind.access for kind in KINDS for topic in kind.topics(settings)}
+    needed = (kind for kind in KINDS if kind.needed(settings))
+    access = {topic: kind.access for kind in needed for topic in kind.topics(settings)}
     told = topic_access(client, access, _PATIENCE)
     for topic, operations in told.items():
         if operations is not None:

@@ -29,7 +29,6 @@ NO_EFFECT: Final = frozenset(
         "api.host",
         "api.port",
         "api.tokens",
-        "results.topic",
         "subscribers_topic",
     }
 )

@@ -17,6 +17,7 @@ __all__ = [
     "needs",
     "never_input",
     "own_topics",
+    "required",
     "tiers_read",
     "uses",
 ]
@@ -51,7 +52,7 @@ class Kind(NamedTuple):
 
     `config` adds to what all of them have in common, `access` is what a dispatcher does with one,
     `prefix` what the names of all of them, of earlier settings too, begin with, if there may be
-    such.
+    such. One that is not `needed` is made where that is allowed, and not missed where it is not.
     """
 
     use: str
@@ -59,6 +60,7 @@ class Kind(NamedTuple):
     config: Callable[[Settings], Mapping[str, str]]
     access: tuple[str, ...]
     prefix: Callable[[Settings], str | None] = lambda _: None
+    needed: Callable[[Settings], bool] = lambda _: True
 
 
 def _ms(seconds: float) -> str:
@@ -98,6 +100,13 @@ KINDS: Final = (
         config=lambda _: {"retention.ms": _ms(30 * _DAY)},
         access=("WRITE",),
     ),
+    Kind(
+        "results",
+        topics=lambda settings: [settings.results_topic],
+        config=lambda _: {"retention.ms": _ms(7 * _DAY)},
+        access=("WRITE",),
+        needed=lambda settings: settings.results.enabled,  # else for events that ask for theirs
+    ),
 )
 """What this version writes. A row more is a topic more: planned, made, checked and granted."""
 
@@ -109,6 +118,13 @@ _PAIR: Final = frozenset({"parked", "cursors"})
 def own_topics(settings: Settings, needs: Needs) -> dict[str, TopicSpec]:
     """Each topic of the group's own, in the order of `KINDS`."""
     return {topic: spec for _, topic, spec in uses(settings, needs)}
+
+
+def required(settings: Settings) -> frozenset[str]:
+    """The own topics without which a dispatcher is not ready."""
+    return frozenset(
+        topic for kind in KINDS if kind.needed(settings) for topic in kind.topics(settings)
+    )
 
 
 def uses(settings: Settings, needs: Needs) -> Iterator[tuple[str, str, TopicSpec]]:

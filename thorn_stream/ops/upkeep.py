@@ -18,7 +18,7 @@ from thorn_stream.adapters.kafka import (
 from thorn_stream.config import Settings
 from thorn_stream.core.errors import KafkaError, KafkaRefused, KafkaUnreachable, TopicMissing
 from thorn_stream.ops.plan import plan
-from thorn_stream.ops.topics import KAFKA_DEFAULT_BYTES, needs, own_topics, tiers_read
+from thorn_stream.ops.topics import KAFKA_DEFAULT_BYTES, needs, own_topics, required, tiers_read
 from thorn_stream.ports import Trouble
 
 __all__ = ["Found", "Upkeep", "writing"]
@@ -75,7 +75,9 @@ class Upkeep:
         Raises `KafkaRefused` when a permission is missing, `KafkaUnreachable`.
         """
         configs = await self._configs(cluster)
-        self._specs = own_topics(self._settings, needs(self._settings, cluster, configs))
+        own = own_topics(self._settings, needs(self._settings, cluster, configs))
+        missed = required(self._settings)
+        self._specs = {name: spec for name, spec in own.items() if name in missed}
         for planned in plan(self._settings, cluster, configs):
             for line in planned.lines:
                 self._log.warning(f"topic {line}")
@@ -84,9 +86,11 @@ class Upkeep:
             named = [topic for topic in self._settings.topics if not topic.startswith("^")]
             wanted |= {topic: TopicSpec() for topic in named}
         await self._see_to(wanted, cluster, self._settings.start_timeout)
+        others = {name: spec for name, spec in own.items() if name not in self._specs}
+        await self._offer(others, cluster)
         self._watching = asyncio.create_task(self._watch())
         tiers = tiers_read(self._settings, cluster.topics)
-        batch_size, message_max = writing(self._client, self._specs, configs)
+        batch_size, message_max = writing(self._client, own, configs)
         return Found(tiers, batch_size, message_max)
 
     def stop(self) -> None:
@@ -117,6 +121,13 @@ class Upkeep:
                 if made:
                     self._log.info("topics created", topics=sorted(made))
         self._note(sorted(missing), why)
+
+    async def _offer(self, others: Mapping[str, TopicSpec], cluster: Cluster) -> None:
+        """Make what somebody may want; where that is not allowed, nothing of ours is amiss."""
+        missing = {name: spec for name, spec in others.items() if name not in cluster.topics}
+        if missing and self._settings.create_topics:
+            with contextlib.suppress(KafkaError):
+                await asyncio.to_thread(create_topics, self._client, missing, _PATIENCE)
 
     def _note(self, missing: list[str], why: str) -> None:
         reason = None

@@ -148,7 +148,8 @@ METRICS: Final = (
         "thorn_handover_total",
         "counter",
         ("kind", "result"),
-        "Answers to records written to the group's own topics, cursors too: ok or error.",
+        "Answers to records written to the group's own topics, by what they are (retry, parked, "
+        "dead, cursor, result): ok or error.",
     ),
     Metric(
         "thorn_reload_total",
