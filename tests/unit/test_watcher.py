@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+import pytest
 
 from thorn_stream.adapters.files import FileSubscribers, KeptFiles, Reload, Secrets, Watcher
 from thorn_stream.core.directory import Directory, parse_subscribers
@@ -193,6 +196,13 @@ def test_what_happens_beside_is_not_looked_at(tmp_path: Path) -> None:
             assert len(watched.reloads) == 1
 
     asyncio.run(life())
+
+
+def test_a_log_that_lies_beside_does_not_feed_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """A line of the library's for each change of a folder would be another change of it."""
+    caplog.set_level(logging.INFO)  # as libraries are heard at the level debug
+    assert logging.getLogger("watchfiles.main").isEnabledFor(logging.WARNING)
+    assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.INFO)
 
 
 def test_nothing_is_told_after_the_stop(tmp_path: Path) -> None:

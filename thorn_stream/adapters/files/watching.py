@@ -27,6 +27,8 @@ _LOOK: Final = 2_000  # milliseconds between looks when nothing is told
 _MOST_LINKS: Final = 40
 
 _log: Final = logging.getLogger(__name__)
+# it tells of every change in a folder: of a log that is written there, for ever
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 _Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
