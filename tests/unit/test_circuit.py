@@ -34,21 +34,60 @@ def test_what_says_that_less_would_be_better(outcome: Outcome, told: bool) -> No
     assert is_overload(outcome) is told
 
 
+def failing(one: Circuit, now: float, outcome: Outcome = TIMEOUT, times: int = 10) -> None:
+    """So many in a row: ten are more than a quarter, as it is smoothed."""
+    for _ in range(times):
+        one.failed(outcome, 64, now, CircuitRules(failures=1000))
+
+
 def test_a_burst_of_failures_halves_the_limit_once() -> None:
     """All that were under way together are one piece of news; what is begun later is another."""
     one = Circuit(64)
-    rules = CircuitRules(failures=100)
-    for now in (10.0, 10.1, 12.9):
-        one.failed(TIMEOUT, 64, now, rules)
+    failing(one, 10.0, times=9)
+    assert one.limit(64) == 64
+    failing(one, 10.1, times=100)
     assert one.limit(64) == 32
-    one.failed(TIMEOUT, 64, 13.1, rules)
+    failing(one, 13.0, times=100)
+    assert one.limit(64) == 32
+    failing(one, 13.2)
     assert one.limit(64) == 16
+
+
+@pytest.mark.parametrize("outcome", [TIMEOUT, Outcome(Kind.STATUS, 503)])
+def test_a_share_that_always_fails_leaves_the_limit_alone(outcome: Outcome) -> None:
+    """One of ten may never be answered: the other nine show that it is not too much."""
+    one = Circuit(64)
+    for number in range(10_000):
+        if number % 10:
+            one.succeeded(64)
+        else:
+            one.failed(outcome, 64, number / 100, RULES)
+    assert one.limit(64) == 64
+    assert not one.is_well(64, 1000.0)  # it is not forgotten in between
+
+
+def test_when_half_of_all_fails_it_is_too_much() -> None:
+    """What is rejected so often is to be sent less of."""
+    one = Circuit(64)
+    for number in range(300):
+        one.failed(Outcome(Kind.STATUS, 429), 64, float(number), RULES)
+        one.succeeded(64)
+    assert one.limit(64) <= 4
+
+
+def test_what_is_long_ago_is_forgotten() -> None:
+    """After enough successes nothing is left to remember."""
+    one = Circuit(64)
+    failing(one, 1.0, times=3)
+    for _ in range(100):
+        one.succeeded(64)
+    assert one.is_well(64, 2.0)
 
 
 def test_other_failures_leave_the_limit_alone() -> None:
     """A 500 does not say that it is too much."""
     one = Circuit(64)
-    one.failed(ERROR, 64, 1.0, CircuitRules(failures=100))
+    failing(one, 1.0, ERROR, 100)
     assert one.limit(64) == 64
 
 
@@ -56,7 +95,7 @@ def test_the_limit_never_falls_below_one_by_halving() -> None:
     """Only the circuit brings it to zero."""
     one = Circuit(8)
     for now in range(10, 200, 10):
-        one.failed(TIMEOUT, 8, float(now), CircuitRules(failures=1000))
+        failing(one, float(now))
     assert one.limit(8) == 1
 
 

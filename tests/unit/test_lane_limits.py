@@ -377,6 +377,38 @@ def test_first_attempts_and_later_ones_share_a_rate() -> None:
     world.live(life())
 
 
+@pytest.mark.parametrize("answer", [Outcome(Kind.TIMEOUT, duration=3.0), status(503)])
+def test_a_tenth_that_never_succeeds_does_not_hold_up_the_rest(answer: Outcome) -> None:
+    """Of one receiver: whoever is behind those keys waits, all others are on time."""
+    world = World()
+
+    async def life() -> None:
+        late: list[float] = []
+
+        async def receiver(attempt: Attempt) -> Outcome:
+            number = attempt.delivery.envelope.record.offset
+            if number % 10 == 0:
+                await asyncio.sleep(answer.duration)
+                return answer
+            late.append(rig.clock.now - published[number])
+            await asyncio.sleep(0.02)
+            return OK
+
+        policy = RetryPolicy(delay=60.0)
+        limits = Limits(max_in_flight=80)
+        rig = Rig(world, subscriber("a"), answers=receiver, limits=limits, policy=policy).start()
+        published: list[float] = []
+        for _ in range(400):
+            published += [rig.clock.now] * 5
+            rig.publish(count=5)
+            await rig.idle(0.025)
+        assert len(late) == 1800
+        assert max(late) < 1.0
+        assert settled(rig) == {}
+
+    world.live(life())
+
+
 # --- shares -------------------------------------------------------------------------------------
 
 

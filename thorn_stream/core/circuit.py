@@ -1,9 +1,12 @@
 """How much of a Lane may be in flight: the one controller of its concurrency.
 
 Additive increase, multiplicative decrease, as TCP does it (RFC 5681, section 3.1): one more for
-each window of successes, half as much when the receiver shows that it is too much. Failures in a
-row, of whatever kind, bring it to zero: the circuit is open, and one probe after each pause asks
-whether the receiver is there again. After a success it begins at one, so recovery is gentle.
+each window of successes, half as much when the receiver shows that it is too much: when more than a
+quarter of what it was sent lately came to that. A single loss tells TCP of congestion; here it need
+not: some keys may never be answered while all others are, and to slow those down would only make
+them wait behind the ones that hang. Failures in a row, of whatever kind, bring it to zero: the
+circuit is open, and one probe after each pause asks whether the receiver is there again. After a
+success it begins at one, so recovery is gentle.
 
 A Lane has none of this before its first failure, and none again when it is back at its most: a
 receiver in good health is given `max_in_flight` from its first delivery on, and costs nothing here.
@@ -17,6 +20,12 @@ from thorn_stream.core.deliveries import Kind, Outcome
 __all__ = ["Circuit", "CircuitRules", "is_overload", "probes_within"]
 
 _SLOW_DOWN: Final = frozenset({429, 503})
+_LATELY: Final = 32
+"""Outcomes over which the share of overload is smoothed (exponentially)."""
+_TOO_MUCH: Final = 0.25
+"""A tenth that always fails stays four deviations below it; ten failures in a row exceed it."""
+_NOTHING: Final = 0.01
+"""A share that is worth no memory any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Circuit:
         "_cut_at",
         "_limit",
         "_pause",
+        "_strain",
         "_successes",
         "error",
         "failures",
@@ -68,6 +78,7 @@ class Circuit:
     def __init__(self, most: int) -> None:
         self._limit = most
         self._successes = 0
+        self._strain = 0.0  # the share of overload lately
         self._cut_at = float("-inf")
         self._pause = 0.0
         self.failures = 0
@@ -85,7 +96,7 @@ class Circuit:
 
     def is_well(self, most: int, now: float) -> bool:
         """Nothing of it is left to remember."""
-        whole = self._limit >= most and not self.failures
+        whole = self._limit >= most and not self.failures and self._strain < _NOTHING
         return whole and not self.open and self.held_until <= now
 
     def succeeded(self, most: int) -> bool:
@@ -96,8 +107,9 @@ class Circuit:
         self.failures = 0
         if self.open:
             self.open = self.probing = False
-            self._limit, self._successes = 1, 0
+            self._limit, self._successes, self._strain = 1, 0, 0.0
             return True
+        self._strain -= self._strain / _LATELY
         self._successes += 1
         if self._successes >= self._limit < most:
             self._limit += 1
@@ -122,10 +134,15 @@ class Circuit:
             self.probe_at = now + self._pause
             return True
         if is_overload(outcome) and now - outcome.duration > self._cut_at:
-            self._limit = max(1, min(self._limit, most) // 2)
-            self._successes = 0
-            self._cut_at = now
+            self._strain += (1.0 - self._strain) / _LATELY
+            if self._strain > _TOO_MUCH:
+                self._cut(most, now)
         return False
+
+    def _cut(self, most: int, now: float) -> None:
+        self._limit = max(1, min(self._limit, most) // 2)
+        self._successes, self._strain = 0, 0.0
+        self._cut_at = now
 
     def may_probe(self, now: float) -> bool:
         """Whether the next Delivery that is offered is to be the probe."""
