@@ -440,7 +440,7 @@ def test_a_receiver_that_speaks_first_is_no_http(run: Any) -> None:
 
 
 async def client_until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 -- counters, not events, are what is public
             await asyncio.sleep(0.002)
 

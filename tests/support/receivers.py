@@ -373,7 +373,14 @@ class Receiver:
         self.open += 1
         task = asyncio.create_task(self._talk(reader, writer, self.connections))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda task: self._ended(task, writer))
+
+    def _ended(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
+        """Also of one that was cancelled before it began: nothing in it was run then."""
+        self._tasks.discard(task)
+        self.open -= 1
+        if task.cancelled():
+            writer.transport.abort()
 
     async def _talk(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int
@@ -395,11 +402,6 @@ class Receiver:
             writer.close()
         except (OSError, asyncio.IncompleteReadError):
             writer.transport.abort()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
-        finally:
-            self.open -= 1
 
 
 def _only_bugs(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

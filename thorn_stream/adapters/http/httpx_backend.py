@@ -269,7 +269,7 @@ class Stream(httpcore.AsyncNetworkStream):
         if exchange is not None and exchange.stream is not self:
             if exchange.deadline <= time.monotonic():
                 # the process stood still: what would be sent may be somebody else's turn by now
-                raise TimeoutError
+                raise httpcore.WriteTimeout
             exchange.stream = self
             exchange.mark = self._mark = self.received
             exchange.reused = self.received > 0
