@@ -65,7 +65,13 @@ def test_a_garbled_value_is_no_cursor(value: bytes) -> None:
     assert found([(KEY.encoded(), value)], 3, 0).garbled == 1
 
 
-@pytest.mark.parametrize("key", [b"", b"3/7", b"3/7/", b"x/7/a", b"-1/7/a", b"3/-7/a", b"\xff/1/a"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(b"", b"3/7", b"3/7/", b"x/7/a", b"-1/7/a", b"3/-7/a", b"\xff/1/a"),
+        *(b"+3/7/a", b" 3/7/a", b"3/0_7/a", b"\xef\xbc\x93/7/a", b"3/" + b"9" * 19 + b"/a"),
+    ],
+)
 def test_a_garbled_key_is_no_cursor(key: bytes) -> None:
     """Partition, epoch and subscriber are needed."""
     assert read(key, b'{"next":1}') is None
@@ -75,6 +81,15 @@ def test_a_subscriber_may_have_any_name() -> None:
     """The key is read from the left."""
     odd = CursorKey(0, 1, "url:a/b/c")
     assert read(*pair(odd, FULL)) == (odd, FULL)
+
+
+def test_an_epoch_that_no_note_could_tell_is_none() -> None:
+    """Else all epochs after it would be, and no owner could be told from those before it."""
+    garbled = (f"3/{10**18}/a".encode(), written(FULL))
+    known = found([pair(KEY, FULL), garbled], 3, 7)
+    assert (known.live, known.epoch, known.garbled) == ({"billing": FULL}, 8, 1)
+    highest = found([(f"3/{10**18 - 2}/a".encode(), written(FULL))], 3, 7).epoch
+    assert epoch_in(note_of(highest)) == highest
 
 
 def test_the_epoch_of_a_note() -> None:

@@ -66,6 +66,9 @@ def parsed(text: str) -> RecipientUrl:
         "http://example.com/a b",
         "http://good.example\\@127.0.0.1/",
         "http:\\\\example.com/",
+        "http://example.com/a\\b",
+        "http://example.com/?\\",
+        "http://example.com/#\\",
         # user and password
         "http://good.example@127.0.0.1/",
         "http://a%2f@127.0.0.1/",

@@ -5,6 +5,7 @@ text, `partition/epoch/subscriber`; its value JSON, or nothing when all has been
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,8 @@ __all__ = [
 
 _EPOCH: Final = "epoch="
 _LARGEST: Final = 2**63 - 1
+_NUMBER: Final = re.compile("[0-9]{1,18}")
+"""Of a partition or an epoch, which a note can tell as well."""
 
 
 class CursorKey(NamedTuple):
@@ -91,9 +94,9 @@ def read(key: bytes | None, value: bytes | None) -> tuple[CursorKey, Cursor | No
     """
     try:
         number, epoch, subscriber = (key or b"").decode().split("/", 2)
-        place = CursorKey(int(number), int(epoch), subscriber)
-        if place.partition < 0 or place.epoch < 0 or not subscriber:
+        if not (_NUMBER.fullmatch(number) and _NUMBER.fullmatch(epoch) and subscriber):
             return None
+        place = CursorKey(int(number), int(epoch), subscriber)
         return place, None if value is None else _cursor(json.loads(value))
     except (ValueError, TypeError, RecursionError):
         return None
@@ -148,8 +151,7 @@ def note_of(epoch: int) -> str:
 def epoch_in(note: str) -> int:
     """The epoch told by a note; 0 for a note that tells none."""
     text = note.removeprefix(_EPOCH)
-    known = note.startswith(_EPOCH) and text.isascii() and text.isdecimal() and len(text) < 19
-    return int(text) if known else 0
+    return int(text) if note.startswith(_EPOCH) and _NUMBER.fullmatch(text) else 0
 
 
 def found(
