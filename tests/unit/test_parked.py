@@ -1,5 +1,7 @@
 """Parked once, drained from a cursor: through failures of processes, receivers, Kafka."""
 
+import pytest
+
 from tests.support.dispatching import (
     CURSORS,
     OK,
@@ -213,6 +215,30 @@ def test_a_subscriber_that_is_not_known_keeps_its_parked_for_the_grace() -> None
     world.live(life())
     assert len(world.topics[PARKED]) == 30  # nothing went round in the tiers meanwhile
     assert [len(world.tier(tier)) for tier in (5.0, 15.0, 60.0)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "definition", ["x", "[]", '{"url":"http://b","event":["**"],"id":"b"}', '{"hmac_secret":"s"}']
+)
+def test_a_cursor_that_garbles_its_definition_holds_nobody_up(definition: str) -> None:
+    """Others go on at once; its own come after the grace: each record has what it needs."""
+    world = World()
+    park(world, 3, "a", "b")
+    write_cursor(world, CursorKey(0, 9, "a"), Cursor(0, definition=definition))
+
+    async def life() -> None:
+        limits = Limits(unknown_grace=30.0)
+        rig = Rig(world, subscriber("a"), subscriber("b"), limits=limits).start()
+        rig.publish()
+        await rig.until(lambda: len(rig.transport.attempts) == 5)
+        await rig.idle(20.0)
+        assert {each.delivery.subscriber.id for each in rig.transport.attempts[1:4]} == {"b"}
+        assert len(rig.transport.attempts) == 5
+        await rig.until(lambda: not world.cursors)
+        assert len(rig.transport.attempts) == 8
+
+    world.live(life())
+    assert world.dead == []
 
 
 def test_what_kafka_deleted_before_it_was_drained_is_counted_exactly() -> None:

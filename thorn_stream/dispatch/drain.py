@@ -80,9 +80,15 @@ class Drain:
     # --- who takes -----------------------------------------------------------------------------
 
     def subscriber(self, name: str, definition: str) -> Subscriber | None:
-        """Whom these deliveries are for, as it is now; None for one that is not known."""
+        """Whom these deliveries are for, as it is now; None for one that is not known.
+
+        Nor is one known whose cursor has garbled its definition: each of its records has its own.
+        """
         if definition:
-            return recipient_from(definition, name, self._rules)
+            try:
+                return recipient_from(definition, name, self._rules)
+            except ValueError:
+                return None
         return self._dispatcher.directory.get(name)
 
     def allowance(self, cursor: LiveCursor) -> int:
