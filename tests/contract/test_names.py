@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -101,6 +102,34 @@ def test_what_is_answered_between_check_and_connect_changes_nothing(kind: Any) -
 
         dialled = run(kind, Resolver(look_up=server.look_up, keep=0), scenario)
         assert dialled == [OUTSIDE, OUTSIDE]
+        assert not called()
+
+
+class Shifty(list[Any]):
+    """What is read of it first, to be judged, is not what is read of it next, to be dialled."""
+
+    read = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.read += 1
+        return iter([ip_address(OUTSIDE if self.read == 1 else INSIDE)])
+
+
+class ShiftyResolver(Resolver):
+    async def resolve(self, name: str, seconds: float) -> Any:
+        return Shifty([None])
+
+
+def test_an_address_is_judged_again_where_it_is_dialled(kind: Any) -> None:
+    """The last gate: whatever hands it the address, a refused one is given to no socket."""
+    with Receiver() as receiver, guarded(INSIDE, receiver.port) as called:
+
+        async def scenario(client: Client) -> None:
+            url = receiver.url("/ok", host="shifty.example")
+            outcome = await client.start(url, timeout=WITHIN)
+            assert (outcome.error, outcome.address) == ("blocked:block_internal_ips", INSIDE)
+
+        assert run(kind, ShiftyResolver(), scenario) == []
         assert not called()
 
 

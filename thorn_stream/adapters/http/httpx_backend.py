@@ -102,12 +102,16 @@ async def checked_addresses(
         except TimeoutError:
             raise DialFailedError(Kind.TIMEOUT, "look-up") from None
     for address in addresses:
-        refusal = None if guard is None else guard.address(address)
-        if refusal is not None:
-            raise DialFailedError(Kind.BLOCKED, refusal.rule, str(address))
+        _refuse_or_pass(guard, address)
     if not addresses:
         raise DialFailedError(Kind.DNS, "no address")
     return addresses
+
+
+def _refuse_or_pass(guard: Guard | None, address: IPAddress) -> None:
+    refusal = None if guard is None else guard.address(address)
+    if refusal is not None:
+        raise DialFailedError(Kind.BLOCKED, refusal.rule, str(address))
 
 
 def origin_of(error: BaseException) -> OSError | None:
@@ -201,6 +205,8 @@ class Backend(httpcore.AsyncNetworkBackend):
     async def _dial(self, exchange: Exchange, address: IPAddress, host: str, port: int) -> "Stream":
         text = str(address)
         if self._guarded:
+            # the last gate, whoever brought the address here
+            _refuse_or_pass(exchange.guard, address)
             exchange.address = text
         self.dialled += 1
         inner = await self._inner.connect_tcp(text, port)
