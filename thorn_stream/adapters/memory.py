@@ -387,12 +387,15 @@ class MemoryReplay:
         end = high if ask.end is None else min(ask.end, high)
         found = Slice([], max(ask.begin, low), low, high)
         records: list[Record] = []
+        size = 0
         for record in log:
-            if not found.next <= record.offset < end or len(records) >= ask.records:
+            full = len(records) >= ask.records or size >= ask.size
+            if full or not found.next <= record.offset < end:
                 continue
             found.next = record.offset + 1
             if ask.wanted is None or record.offset >= ask.wanted.get(record.key, end):
                 records.append(record)
+                size += record.size
         found.records = records
         return found
 

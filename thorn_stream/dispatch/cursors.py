@@ -145,7 +145,9 @@ class LiveCursor:
             self.count += 1
 
     def put_back(self, entry: ParkedEntry, error: str) -> None:
-        """It was begun and cannot be tried now: it stays where it stands."""
+        """It was begun and cannot be tried now: it stays where it stands, and is let go of here."""
+        entry.ledger.tally.size += entry.size
+        entry.size = 0
         self.again[entry.offset] = entry
         self.read = min(self.read, entry.offset)
         self.newest = max(self.newest, entry.offset)

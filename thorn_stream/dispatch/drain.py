@@ -14,6 +14,7 @@ from thorn_stream.core.deliveries import Delivery, Reason
 from thorn_stream.core.envelope import Undecodable
 from thorn_stream.core.extra import recipient_from
 from thorn_stream.core.handover import restore
+from thorn_stream.core.ledger import Tally
 from thorn_stream.core.records import Record
 from thorn_stream.core.subscribers import Subscriber
 from thorn_stream.dispatch.context import Context
@@ -40,6 +41,7 @@ _REFUSED: Final = 1.0
 class Drain:
     """Begins what stands between cursors and what has been read of their partitions.
 
+    `tally` is that of the cursors' Ledgers: how much of what was begun is done with.
     `put_back` takes Deliveries that cannot be tried now. `lost(cursor, offsets)` is told of what
     Kafka has deleted before it was read.
     """
@@ -49,6 +51,7 @@ class Drain:
         dispatcher: Dispatcher,
         replay: Replay,
         context: Context,
+        tally: Tally,
         put_back: Callable[[Delivery, str], None],
         lost: Callable[[LiveCursor, int], None],
     ) -> None:
@@ -57,6 +60,7 @@ class Drain:
         self._limits = context.limits
         self._rules = context.rules
         self._clock = context.clock
+        self._tally = tally
         self._put_back = put_back
         self._lost = lost
         self._turns: deque[LiveCursor] = deque()
@@ -67,6 +71,16 @@ class Drain:
         self.error: str | None = None
         self.held = 0  # bytes that were read and not begun
         self.begun = 0  # bytes that were ever begun
+
+    @property
+    def open_bytes(self) -> int:
+        """Payload of what was begun here and has neither settled nor been put back."""
+        return self.begun - self._tally.size
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be read: those under way count like those that were not begun."""
+        return self._limits.memory // 16 - self.held - self.open_bytes
 
     def add(self, cursor: LiveCursor) -> None:
         self._turns.append(cursor)
@@ -179,7 +193,8 @@ class Drain:
             entry = cursor.enter(record, None, record.size)
             if entry is None:
                 return 0
-            self.begun += record.size
+        entry.size = record.size
+        self.begun += record.size
         self.deliver(record, entry)
         return 1
 
@@ -211,7 +226,7 @@ class Drain:
         return allowed > 0 or self.is_expired(cursor.oldest)
 
     def _ask(self, first: LiveCursor) -> None:
-        room = self._limits.memory // 16 - self.held
+        room = self.room
         if room <= 0 or self._clock.monotonic() < self._not_before:
             return
         sharing = {first: first.read}
@@ -233,8 +248,10 @@ class Drain:
     def _arrived(self, _: Ask, found: Slice) -> None:
         sharing, self._reading = self._reading or {}, None
         self.error = found.error
-        if found.error is not None:
+        stands_still = not found.records and found.next <= min(sharing.values(), default=0)
+        if found.error is not None or stands_still:
             self._not_before = self._clock.monotonic() + _REFUSED
+        if found.error is not None:
             return
         records: dict[bytes | None, list[Record]] = {}
         for record in found.records:

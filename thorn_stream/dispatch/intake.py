@@ -83,11 +83,11 @@ class Intake:
         self._observer = context.observer
         self._backlog: deque[Record] = deque()
         self._scheduled = False
-        self._entered: set[Ledger] = set()  # of the present slice
+        self._entered: dict[Ledger, None] = {}  # of the present slice
         self._entered_bytes = 0
         self._tally = Tally()
         self._given_back = Tally()
-        self._paused: set[Partition] = set()
+        self._paused: dict[Partition, None] = {}  # in the order of pausing
         self._withheld: set[Partition] = set()
         self._revoking: list[tuple[Revoked, list[Ledger], float]] = []
         self._commits = Commits(source, self.ledgers, self._tally, context)
@@ -163,7 +163,7 @@ class Intake:
         except Exception as error:  # noqa: BLE001 - others go on; this one is never committed
             self._broken(record, error)
             begun = 0
-        self._entered.add(ledger)
+        self._entered[ledger] = None
         return begun
 
     def _pause_what_is_full(self) -> None:
@@ -201,7 +201,7 @@ class Intake:
             )
             self.assigned(ledger)
         if not self.taking:
-            self._paused.update(positions)
+            self._paused.update(dict.fromkeys(positions))
             self._source.pause(list(positions))
         self._observer.assigned(self.group, list(positions))
 
@@ -246,7 +246,7 @@ class Intake:
         partition = ledger.partition
         if self.ledgers.get(partition) is ledger:
             del self.ledgers[partition]
-            self._paused.discard(partition)
+            self._paused.pop(partition, None)
             self._withheld.discard(partition)
             if not self.ledgers:
                 self._end_hold()
@@ -271,7 +271,7 @@ class Intake:
 
     def _pause(self, partition: Partition) -> None:
         if partition not in self._paused:
-            self._paused.add(partition)
+            self._paused[partition] = None
             self._source.pause([partition])
 
     def withhold(self, partition: Partition) -> None:
@@ -296,7 +296,8 @@ class Intake:
             and not self._takes_too_much(ledger, 2)
         ]
         if free:
-            self._paused.difference_update(free)
+            for partition in free:
+                del self._paused[partition]
             self._source.resume(free)
 
     def _takes_too_much(self, ledger: Ledger, times: int = 1) -> bool:
@@ -376,7 +377,7 @@ class Intake:
         """Read no further: what is in the backlog was never begun and is the next owner's."""
         self.taking = False
         self._backlog.clear()
-        self._paused.update(self.ledgers)
+        self._paused.update(dict.fromkeys(self.ledgers))
         self._source.pause(list(self.ledgers))
 
     async def stop(self, grace: float) -> bool:

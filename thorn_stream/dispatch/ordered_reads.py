@@ -68,7 +68,7 @@ class OrderedReads:
         for name, subscriber in self._wanted.items():
             if name in self._reads:
                 self._reads[name].use(subscriber)
-        for name in {*self._wanted, *self._reads}:
+        for name in dict.fromkeys((*self._wanted, *self._reads)):
             if (name in self._wanted) != (name in self._reads) and name not in self._changing:
                 self._changing[name] = asyncio.get_running_loop().create_task(self._change(name))
 

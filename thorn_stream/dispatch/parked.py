@@ -89,7 +89,9 @@ class Parked:
         self._observer = context.observer
         self._writer = CursorWriter(sink, topics.cursors, context)
         self._tally = Tally(hold=self.intake.hold)
-        self._drain = Drain(dispatcher, self._replay, context, self._put_back, self._lost)
+        self._drain = Drain(
+            dispatcher, self._replay, context, self._tally, self._put_back, self._lost
+        )
         self._parts: dict[Ledger, _Part] = {}
         self._changed: dict[LiveCursor, None] = {}  # in the order of changing
         self._counted: dict[LiveCursor, None] = {}
@@ -216,7 +218,9 @@ class Parked:
         if record.offset < cursor.ledger.next:  # read again: it was settled, or stands there
             origin.release()
             return 0
-        takes = self._drain.allowance(cursor) > 0
+        # with a cursor that Kafka has, nothing here waits for it: its bytes are the drain's
+        size = record.size if cursor.durable else 0
+        takes = self._drain.allowance(cursor) > 0 and (not size or self._drain.room > 0)
         if not takes and not self._drain.is_expired(record.timestamp):
             if not cursor.stands:
                 cursor.ledger.pass_over(record.offset)
@@ -226,10 +230,11 @@ class Parked:
                 self._stand(part, cursor)
             return 0
         cursor.more(record.offset)
-        entry = cursor.enter(record, None if cursor.durable else origin, 0)
+        entry = cursor.enter(record, None if cursor.durable else origin, size)
         if entry is None:
             origin.release()
             return 0
+        self._drain.begun += size
         cursor.newest = record.offset
         cursor.read = record.offset + 1
         if cursor.durable:
@@ -366,8 +371,7 @@ class Parked:
     @property
     def held_bytes(self) -> int:
         """Payload of parked records held in memory."""
-        drained = self._drain.begun - self._tally.size + self._drain.held
-        return self.intake.open_bytes + drained
+        return self.intake.open_bytes + self._drain.open_bytes + self._drain.held
 
     @property
     def reasons(self) -> list[str]:
