@@ -59,7 +59,7 @@ def test_a_share_that_always_fails_leaves_the_limit_alone(outcome: Outcome) -> N
     one = Circuit(64)
     for number in range(10_000):
         if number % 10:
-            one.succeeded(64)
+            one.succeeded(64, number / 100)
         else:
             one.failed(outcome, 64, number / 100, RULES)
     assert one.limit(64) == 64
@@ -71,7 +71,7 @@ def test_when_half_of_all_fails_it_is_too_much() -> None:
     one = Circuit(64)
     for number in range(300):
         one.failed(Outcome(Kind.STATUS, 429), 64, float(number), RULES)
-        one.succeeded(64)
+        one.succeeded(64, float(number))
     assert one.limit(64) <= 4
 
 
@@ -80,7 +80,7 @@ def test_what_is_long_ago_is_forgotten() -> None:
     one = Circuit(64)
     failing(one, 1.0, times=3)
     for _ in range(100):
-        one.succeeded(64)
+        one.succeeded(64, 1.0)
     assert one.is_well(64, 2.0)
 
 
@@ -102,13 +102,13 @@ def test_the_limit_never_falls_below_one_by_halving() -> None:
 def test_each_window_of_successes_adds_one_up_to_the_most() -> None:
     """From one: after 1, 2 and 3 successes it is 2, 3 and 4, and stays at `max_in_flight`."""
     one = opened()
-    assert one.succeeded(8)
+    assert one.succeeded(8, 0.0)
     grown = [one.limit(8)]
     for _ in range(28):
-        one.succeeded(8)
+        one.succeeded(8, 0.0)
         grown.append(one.limit(8))
     assert grown == [1, *[2] * 2, *[3] * 3, *[4] * 4, *[5] * 5, *[6] * 6, *[7] * 7, 8]
-    one.succeeded(8)
+    one.succeeded(8, 0.0)
     assert one.limit(8) == 8
     assert one.limit(5) == 5
     assert one.is_well(8, 0.0)
@@ -119,13 +119,23 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not_count() -
     one = Circuit(8)
     for outcome in (ERROR, TIMEOUT, Outcome(Kind.DNS)):
         assert not one.failed(outcome, 8, 0.0, RULES)
-    one.succeeded(8)
+    one.succeeded(8, 0.0)
     for outcome in (ERROR, TIMEOUT, Outcome(Kind.TLS)):
-        assert not one.failed(outcome, 8, 0.0, RULES)
+        assert not one.failed(outcome, 8, 4.0, RULES)
     assert one.failed(Outcome(Kind.PROTOCOL, detail="bad head"), 8, 7.0, RULES)
     assert one.open
     assert one.limit(8) == 0
     assert (one.failures, one.error, one.opened_at) == (4, "protocol:bad head", 7.0)
+
+
+def test_what_began_before_a_success_does_not_open_it() -> None:
+    """Keys that hang take all places, and time out in a row: the receiver was there meanwhile."""
+    one = Circuit(64)
+    one.failed(TIMEOUT, 64, 3.0, RULES)
+    one.succeeded(64, 3.5)
+    for _ in range(100):
+        assert not one.failed(TIMEOUT, 64, 6.4, RULES)
+    assert [one.failed(TIMEOUT, 64, 6.6, RULES) for _ in range(4)] == [False, False, False, True]
 
 
 def test_one_probe_after_each_pause_and_the_pause_doubles() -> None:
@@ -155,7 +165,7 @@ def test_any_success_closes_it() -> None:
     """That of a request from before as well: the receiver is there."""
     one = opened()
     one.begin_probe()
-    assert one.succeeded(8)
+    assert one.succeeded(8, 0.0)
     assert not one.open
     assert one.limit(8) == 1
     one.probe_failed(ERROR, 9.0, RULES)  # its probe comes back later

@@ -64,6 +64,7 @@ class Circuit:
         "_limit",
         "_pause",
         "_strain",
+        "_succeeded_at",
         "_successes",
         "error",
         "failures",
@@ -79,7 +80,7 @@ class Circuit:
         self._limit = most
         self._successes = 0
         self._strain = 0.0  # the share of overload lately
-        self._cut_at = float("-inf")
+        self._cut_at = self._succeeded_at = float("-inf")
         self._pause = 0.0
         self.failures = 0
         self.error = ""
@@ -99,12 +100,13 @@ class Circuit:
         whole = self._limit >= most and not self.failures and self._strain < _NOTHING
         return whole and not self.open and self.held_until <= now
 
-    def succeeded(self, most: int) -> bool:
+    def succeeded(self, most: int, now: float) -> bool:
         """A success; True when it closes the circuit.
 
         Whichever Attempt it was, probe or not: the receiver is there.
         """
         self.failures = 0
+        self._succeeded_at = now
         if self.open:
             self.open = self.probing = False
             self._limit, self._successes, self._strain = 1, 0, 0.0
@@ -120,12 +122,15 @@ class Circuit:
         """A failure of an Attempt that was no probe; True when it opens the circuit.
 
         What was begun before the limit was last cut says nothing about the smaller one: so a
-        burst of failures cuts it once.
+        burst of failures cuts it once. Nor does what was begun before the last success say that
+        nobody is there: when all places are taken by keys that hang, they time out in a row.
         """
         self.error = outcome.error
         if self.open:
             return False
-        self.failures += 1
+        began = now - outcome.duration
+        if began >= self._succeeded_at:
+            self.failures += 1
         if self.failures >= rules.failures:
             self.open = True
             self.opened_at = now
@@ -133,7 +138,7 @@ class Circuit:
             self._pause = rules.open_for
             self.probe_at = now + self._pause
             return True
-        if is_overload(outcome) and now - outcome.duration > self._cut_at:
+        if is_overload(outcome) and began > self._cut_at:
             self._strain += (1.0 - self._strain) / _LATELY
             if self._strain > _TOO_MUCH:
                 self._cut(most, now)

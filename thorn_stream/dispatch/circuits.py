@@ -52,9 +52,10 @@ class Circuits:
         circuit, most = lane.circuit, lane.settings.max_in_flight
         if circuit is None:
             return
-        if circuit.succeeded(most):
+        now = self._clock.monotonic()
+        if circuit.succeeded(most, now):
             self._tell_closed(lane, circuit)
-        elif lane.probe is None and circuit.is_well(most, self._clock.monotonic()):
+        elif lane.probe is None and circuit.is_well(most, now):
             lane.circuit = None
             self.troubled -= 1
 
