@@ -1,0 +1,1 @@
+"""Who delays whom: healthy receivers beside dead, silent and crawling ones, by ratios."""
