@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import transaction
@@ -139,6 +140,19 @@ def test_tags_send_events_from_both_sides(memory: Memory) -> None:
     assert {event.data["title"] for event in memory.sent} == {"one"}
 
 
+def test_a_tag_that_is_cleared_changes_each_article_that_had_it(memory: Memory) -> None:
+    """Which these are is known before alone; who never had it is told nothing."""
+    first, second, never = (Article.objects.create(title=name) for name in ("one", "two", "no"))
+    tag = Tag.objects.create(name="a")
+    tag.articles.add(first, second)
+    never.tags.add(Tag.objects.create(name="b"))
+    memory.clear()
+    tag.articles.clear()
+    tag.articles.clear()
+    assert names(memory) == ["article.cleared", "article.cleared"]
+    assert sorted(event.data["title"] for event in memory.sent) == ["one", "two"]
+
+
 def test_a_model_may_keep_to_itself(memory: Memory) -> None:
     """What `delivers` says no to is not sent; by hand it is."""
     article = Article.objects.create(title="secret")
@@ -192,6 +206,71 @@ def test_the_decorator_takes_events_as_arguments_too() -> None:
     assert decorated.webhooks.on_custom.signal_dispatcher is None
     with pytest.raises(ValueError, match=r"webhook_model\(on_x=\.\.\.\): is neither an event"):
         webhook_model(on_x=5)(Model)
+
+
+def test_what_is_no_model_is_refused() -> None:
+    """As in Thorn: TypeErrors, where the decorator stands."""
+    with pytest.raises(TypeError, match=r"webhook_model\('shop'\): is no model"):
+        webhook_model("shop")  # type: ignore[call-overload]  # what is tested
+    with pytest.raises(TypeError, match=r"webhooks is no class, but 42"):
+        webhook_model(type("Model", (), {"webhooks": 42}))
+
+
+def test_the_webhooks_of_a_model_are_a_mapping() -> None:
+    """Its events by name, to be looked up, replaced and taken away."""
+    event, other = ModelEvent("a.b"), ModelEvent("a.c")
+    decorated: Any = webhook_model(on_custom=event)(type("Model", (), {}))
+    webhooks = decorated.webhooks
+    assert webhooks["on_custom"] is event
+    webhooks["on_other"] = other
+    assert list(webhooks) == ["on_custom", "on_other"]
+    del webhooks["on_custom"]
+    with pytest.raises(KeyError):
+        webhooks["on_custom"]
+
+
+def test_a_payload_of_the_models_own_is_asked_for() -> None:
+    """`webhook_payload` and `webhook_headers` of a model; what its webhooks say comes first."""
+
+    class Plain:
+        def webhook_payload(self) -> dict[str, str]:
+            return {"from": "model"}
+
+        def webhook_headers(self) -> dict[str, str]:
+            return {"X-From": "model"}
+
+    class Said(Plain):
+        class webhooks:  # noqa: N801 - Thorn's name
+            def payload(self, instance: object) -> dict[str, str]:
+                return {"from": type(instance).__name__}
+
+    class Child(webhook_model(type("Bare", (), {}))):  # type: ignore[misc]  # made here
+        pass
+
+    event = ModelEvent("a.b")
+    plain, said = webhook_model(Plain)(), webhook_model(Said)()
+    assert event.instance_data(plain) == {"from": "model"}
+    assert event.instance_headers(plain) == {"X-From": "model"}
+    assert event.instance_data(said) == {"from": "Said"}
+    assert event.instance_headers(said) == {"X-From": "model"}
+    assert event.instance_data(Child()) == {}
+    assert event.instance_headers(Child()) is None
+    assert event.instance_data(object()) is None
+
+
+def test_settings_may_be_looked_at_where_thorn_has_them() -> None:
+    """`app.config` is Django's settings."""
+    assert Thorn(set_as_current=False).config.INSTALLED_APPS == settings.INSTALLED_APPS
+
+
+def test_whether_the_commit_is_waited_for_can_be_asked() -> None:
+    """The event's own word, else the setting's."""
+    thorn = Thorn(set_as_current=False, signal_honors_transaction=False)
+    assert not thorn.ModelEvent("a.b").signal_honors_transaction
+    event = thorn.ModelEvent("a.b", signal_honors_transaction=True)
+    assert event.signal_honors_transaction
+    event.signal_honors_transaction = None
+    assert not event.signal_honors_transaction
 
 
 def test_transitions_cost_a_query_only_where_they_are_asked_for() -> None:

@@ -147,11 +147,14 @@ def test_a_q_shows_what_it_asks() -> None:
 @pytest.mark.parametrize(
     ("condition", "wanted", "before", "now", "holds"),
     [
-        ("state__now_ne", "DRAFT", "DRAFT", "PUBLISHED", True),
-        ("state__now_ne", "DRAFT", "PENDING", "PUBLISHED", False),
+        ("state__now_ne", "DRAFT", "DRAFT", "PUBLISHED", False),
+        ("state__now_ne", "DRAFT", "PENDING", "PUBLISHED", True),
         ("price__now_gt", 20, 10, 22, True),
         ("price__now_gt", 20, 42, 22, False),
-        ("price__now_gte", 22, 22, 22, False),
+        ("price__now_gt", 20, 20, 22, False),
+        ("price__now_gte", 22, 22, 22, True),
+        ("price__now_gte", 22, 23, 22, False),
+        ("price__now_lt", 40, 40, 22, False),
         ("price__now_gte", 22, 21, 22, True),
         ("price__now_lt", 40, 42, 22, True),
         ("price__now_lte", 22, 12, 22, False),

@@ -11,6 +11,9 @@ operators are Thorn's:
     true not                 the value is true, or is not; what it is compared with has no meaning
     now_*                    the same holds now and did not before: model instances only
 
+Of those that compare, `now_` asks of the value before, as Thorn's own: not equal (now_eq, and
+now_ne), on the other side (now_gt: less; now_gte: less or equal; now_lt and now_lte likewise).
+
 Over mappings (events), what is missing counts as null, and values that cannot be compared (a text
 with a number) do not match: a filter says no, it never fails. Over attributes both raise, as
 Python does; a path may go on into a mapping there (`settings__colour__eq` of a JSON field).
@@ -57,6 +60,24 @@ _PARSED: Final[Mapping[str, Operator]] = {
     "is": _same,
     "is_not": lambda value, wanted: not _same(value, wanted),
 }
+_BEFORE: Final[Mapping[str, Operator]] = {
+    "eq": operator.ne,
+    "ne": operator.ne,
+    "gt": operator.lt,
+    "gte": operator.le,
+    "lt": operator.gt,
+    "lte": operator.ge,
+    "is": operator.is_not,
+    "is_not": operator.is_,
+    "contains": lambda value, wanted: wanted not in value,
+    "in": OPERATORS["not_in"],
+    "not_in": OPERATORS["in"],
+    "not": OPERATORS["true"],
+    "true": OPERATORS["not"],
+    "startswith": lambda value, wanted: not value.startswith(wanted),
+    "endswith": lambda value, wanted: not value.endswith(wanted),
+}
+"""What must have held of the version before, for `now_` and the operator of this name to hold."""
 _NOW: Final = "now_"
 
 
@@ -81,11 +102,11 @@ class Condition(NamedTuple):
         previous = getattr(instance, "_previous_version", None)
         if previous is None:
             return True
-        return not self._holds(previous)
+        return self._holds(previous, _BEFORE)
 
-    def _holds(self, instance: object) -> bool:
+    def _holds(self, instance: object, operators: Mapping[str, Operator] = OPERATORS) -> bool:
         try:
-            return bool(OPERATORS[self.operator](self._found(instance), self.wanted))
+            return bool(operators[self.operator](self._found(instance), self.wanted))
         except TypeError as error:
             raise TypeError(f"{self}: {error}") from None
 

@@ -210,9 +210,25 @@ class dispatch_on_m2m_remove(dispatch_on_m2m_change):  # noqa: N801 - Thorn's na
 
 
 class dispatch_on_m2m_clear(dispatch_on_m2m_change):  # noqa: N801 - Thorn's name
-    """All instances were removed at once, from this side; from the other, nobody knows of which."""
+    """All instances were removed at once.
+
+    Cleared from the other side, it is told for each instance that loses one: which these are is
+    looked up before, one query, since afterwards nobody knows.
+    """
 
     action = "post_clear"
+
+    def on_m2m_change(
+        self, sender: Any, action: str, instance: Any, model: Any, **kwargs: Any
+    ) -> None:
+        if kwargs.get("reverse") is True and action == "pre_clear":
+            manager = model._base_manager.using(kwargs.get("using"))  # noqa: SLF001 - documented by Django
+            losing = manager.filter(**{self.related_field.replace(".", "__"): instance})
+            cleared = instance.__dict__.setdefault("_thorn_cleared", {})
+            cleared[self] = set(losing.values_list("pk", flat=True))
+        elif kwargs.get("reverse") is True and action == "post_clear":
+            kwargs["pk_set"] = instance.__dict__.get("_thorn_cleared", {}).pop(self, None)
+        super().on_m2m_change(sender, action, instance, model, **kwargs)
 
 
 def _order(key: Any) -> tuple[int, str]:

@@ -153,6 +153,11 @@ class Thorn:
             return self.loaded.settings
 
     @property
+    def config(self) -> Any:
+        """Django's settings, as in Thorn: `THORN_X` in them counts, below the environment."""
+        return importlib.import_module("django.conf").settings
+
+    @property
     def broker_chosen(self) -> bool:
         """Whether somebody said where Kafka is: else one of `thorn-stream broker` comes first."""
         arguments = self._bootstrap_servers is not None or "kafka" in self._arguments

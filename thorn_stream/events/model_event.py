@@ -21,6 +21,7 @@ __all__ = ["ModelEvent"]
 
 logger: Final = logging.getLogger("thorn_stream.events")
 
+E_DISPATCH_RAISED_ERROR: Final = "event %s was not sent: %r"
 _SAMPLE: Final = "x"
 
 
@@ -44,7 +45,6 @@ class ModelEvent(Event):
     raised there; else it is logged.
     """
 
-    signal_honors_transaction: bool | None = None
     propagate_errors: bool = True
     _ACTIONS: ClassVar[Mapping[str, str]] = {
         "on_create": "dispatch_on_create",
@@ -89,8 +89,7 @@ class ModelEvent(Event):
             allow_keepalive,
             key=key,
         )
-        if signal_honors_transaction is not None:
-            self.signal_honors_transaction = signal_honors_transaction
+        self._honors_transaction = signal_honors_transaction
         if propagate_errors is not None:
             self.propagate_errors = propagate_errors
         self.reverse = reverse
@@ -186,12 +185,11 @@ class ModelEvent(Event):
 
     def instance_data(self, instance: Any) -> Any:
         """The payload that the model gives; None where it gives none."""
-        payload = getattr(instance, "webhook_payload", None)
-        return None if payload is None else payload()
+        return _asked(instance, "payload")
 
     def instance_headers(self, instance: Any) -> Any:
-        headers = getattr(instance, "webhook_headers", None)
-        return None if headers is None else headers()
+        """Extra HTTP headers that the model gives; None where it gives none."""
+        return _asked(instance, "headers")
 
     def instance_sender(self, instance: Any) -> Any:
         return None if self.sender_field is None else attribute(instance, self.sender_field)
@@ -200,17 +198,22 @@ class ModelEvent(Event):
 
     def on_signal(self, instance: Any, **kwargs: Any) -> None:
         """Called by a signal: what is sent is made now, and published after the commit."""
-        if self._waits_for_commit:
+        if self.signal_honors_transaction:
             self._on_signal(instance, kwargs)
         else:
             with holding(None):
                 self._on_signal(instance, kwargs)
 
     @property
-    def _waits_for_commit(self) -> bool:
-        if self.signal_honors_transaction is not None:
-            return self.signal_honors_transaction
+    def signal_honors_transaction(self) -> bool:
+        """Whether what a signal sends is published after the commit: its own, else the setting."""
+        if self._honors_transaction is not None:
+            return self._honors_transaction
         return bool(self.app.settings.signal_honors_transaction)
+
+    @signal_honors_transaction.setter
+    def signal_honors_transaction(self, honors: bool | None) -> None:
+        self._honors_transaction = honors
 
     def _on_signal(self, instance: Any, kwargs: Mapping[str, Any]) -> None:
         try:
@@ -219,7 +222,7 @@ class ModelEvent(Event):
         except Exception as error:
             if self.propagate_errors:
                 raise
-            logger.exception("event %s was not sent: %r", self.name, error)  # noqa: TRY401
+            logger.exception(E_DISPATCH_RAISED_ERROR, self.name, error)  # noqa: TRY401 - as Thorn
 
     def send_from_instance(
         self, instance: Any, context: Mapping[str, Any] | None = None, **_: Any
@@ -299,6 +302,15 @@ class ModelEvent(Event):
             self.reverse = webhooks.reverse
         if self.sender_field is None:
             self.sender_field = webhooks.sender_field
+
+
+def _asked(instance: Any, what: str) -> Any:
+    """Its model's webhooks say it; of one that is not decorated, its own method may."""
+    own = getattr(getattr(instance, "webhooks", None), what, None)
+    if own is not None:
+        return own(instance)
+    method = getattr(instance, f"webhook_{what}", None)
+    return None if method is None else method()
 
 
 class _Anything:

@@ -1,7 +1,7 @@
 """`webhook_model`: a model whose changes are events."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, Final, TypeVar, overload
 
 from thorn_stream.events.event import Event
@@ -14,7 +14,7 @@ Model = TypeVar("Model", bound=type)
 _OPTIONS: Final = ("reverse", "sender_field", "payload", "headers", "delivers")
 
 
-class Webhooks(Mapping[str, Event]):
+class Webhooks(MutableMapping[str, Event]):
     """The events of one model: `Article.webhooks.on_create`, or `Article.webhooks["on_create"]`.
 
     `reverse` and `sender_field` hold for those that have none of their own.
@@ -58,12 +58,18 @@ class Webhooks(Mapping[str, Event]):
         return found
 
     def payload(self, instance: Any) -> Any:
-        """What events of this instance say, as their `data`."""
-        return {} if self._payload is None else self._payload(instance)
+        """What events of this instance say, as their `data`: else its `webhook_payload()` does."""
+        if self._payload is not None:
+            return self._payload(instance)
+        own = _own_method(instance, "webhook_payload", _payload)
+        return {} if own is None else own()
 
     def headers(self, instance: Any) -> Any:
         """Extra HTTP headers of the requests; None without any."""
-        return None if self._headers is None else self._headers(instance)
+        if self._headers is not None:
+            return self._headers(instance)
+        own = _own_method(instance, "webhook_headers", _headers)
+        return None if own is None else own()
 
     def delivers(self, instance: Any, event: Event) -> bool:
         """Whether an event is sent for this instance at all; asked after the event's filters."""
@@ -86,6 +92,12 @@ class Webhooks(Mapping[str, Event]):
 
     def __getitem__(self, name: str) -> Event:
         return self.events[name]
+
+    def __setitem__(self, name: str, event: Event) -> None:
+        self.events[name] = event
+
+    def __delitem__(self, name: str) -> None:
+        del self.events[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.events)
@@ -123,9 +135,15 @@ def webhook_model(model: Any = None, /, **arguments: Any) -> Any:
     they are sent at all; `reverse` and `sender_field` hold for all of them. The same may be given
     as arguments instead, as in Thorn 1.0: `@webhook_model(on_create=ModelEvent(...))`.
     """
+    if model is not None and not callable(model):
+        raise TypeError(f"webhook_model({model!r}): is no model: decorate a class")
 
     def decorate(decorated: Any) -> Any:
         declared = getattr(decorated, "webhooks", None)
+        if declared is not None and not (
+            inspect.isclass(declared) or isinstance(declared, Webhooks)  # a decorated parent's
+        ):
+            raise TypeError(f"{decorated}.webhooks is no class, but {declared!r}")
         webhooks = Webhooks(decorated, declared if inspect.isclass(declared) else None, arguments)
         decorated.webhooks = decorated.webhook_events = webhooks
         if not hasattr(decorated, "webhook_payload") or webhooks.has_own("payload"):
@@ -136,6 +154,12 @@ def webhook_model(model: Any = None, /, **arguments: Any) -> Any:
         return decorated
 
     return decorate if model is None else decorate(model)
+
+
+def _own_method(instance: Any, name: str, ours: Callable[..., Any]) -> Callable[[], Any] | None:
+    """A method that the model itself has; not the one that the decorator has given it."""
+    found: Callable[[], Any] | None = getattr(instance, name, None)
+    return None if getattr(found, "__func__", None) is ours else found
 
 
 def _payload(self: Any) -> Any:
