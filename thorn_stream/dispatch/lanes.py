@@ -167,6 +167,12 @@ class Lanes:
         lane = self._book.get(name)
         return lane is not None and lane.is_full(self._limits.lane_size, again=True)
 
+    def why_open(self, name: str) -> str:
+        """The last error of a Lane whose circuit is open here; nothing for any other."""
+        lane = self._book.get(name)
+        circuit = None if lane is None else lane.circuit
+        return circuit.error if circuit is not None and circuit.open else ""
+
     @property
     def holding(self) -> bool:
         """A burst is on its way into a full Lane: intake had better wait a moment."""

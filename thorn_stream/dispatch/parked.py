@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from thorn_stream.core import cursors
-from thorn_stream.core.cursors import Cursor, CursorKey
+from thorn_stream.core.cursors import Cursor, CursorKey, Found
 from thorn_stream.core.deliveries import Delivery
 from thorn_stream.core.envelope import Undecodable
 from thorn_stream.core.handover import restore
@@ -120,14 +120,31 @@ class Parked:
             if found.next < found.high:
                 self._read_cursors(part, found.next)
             else:
-                self._take_over(part)
+                self._judge_cursors(part)
 
         self._replay.read(Ask(Partition(self._topics.cursors, part.number), begin), arrived)
 
-    def _take_over(self, part: _Part) -> None:
-        """Write all that is live anew; when Kafka has it, the epoch is told with the commit."""
+    def _judge_cursors(self, part: _Part) -> None:
+        """One beyond the partition's end is garbled, or of a topic that was made anew."""
         epoch = cursors.epoch_in(part.ledger.note)
         found = cursors.found(part.raw.items(), part.number, epoch)
+
+        def arrived(_: Ask, reach: Slice) -> None:
+            if part.ledger.closed:
+                return
+            self._error = reach.error
+            if reach.error is not None:
+                part.again_at = self._clock.monotonic() + _ASK_AGAIN
+                return
+            self._take_over(part, cursors.found(part.raw.items(), part.number, epoch, reach.high))
+
+        if all(cursor.next <= part.ledger.end for cursor in found.live.values()):
+            self._take_over(part, found)
+        else:
+            self._replay.read(Ask(part.ledger.partition, 0, 0), arrived)
+
+    def _take_over(self, part: _Part, found: Found) -> None:
+        """Write all that is live anew; when Kafka has it, the epoch is told with the commit."""
         part.raw.clear()
         for _ in range(found.garbled):
             self._observer.ignored("cursor")
@@ -255,6 +272,7 @@ class Parked:
 
     def _put_back(self, delivery: Delivery, cause: str) -> None:
         """It cannot be tried now, and stands where it stands: nothing is written of it again."""
+        del cause  # the receiver's last error tells more
         entry = delivery.entry
         assert isinstance(entry, ParkedEntry)
         part = self._part(entry.cursor)
@@ -262,7 +280,7 @@ class Parked:
             return  # not begun: the next owner's
         cursor = entry.cursor
         self._drain.rest(cursor)
-        cursor.put_back(entry, delivery.error or cause)
+        cursor.put_back(entry, delivery.error)
         if cursor.stands:
             self._changed[cursor] = None
         else:
@@ -308,6 +326,9 @@ class Parked:
         self._counted.pop(cursor, None)
         cursor.settled_since = 0
         cursor.written_at = self._clock.monotonic()
+        # most were never tried here: what is wrong with their receiver is known to its circuit
+        lanes = self._dispatcher.lanes
+        cursor.error = lanes.why_open(cursor.definition or cursor.name) or cursor.error
         key = CursorKey(part.number, part.epoch, cursor.name)
         value = cursors.written(cursor.told(part.ledger.next))
 
