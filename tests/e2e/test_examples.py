@@ -1,4 +1,4 @@
-"""The example projects, from the event to the receiver's answer."""
+"""The example projects, from the event to the receiver's answer, and back to one that asks."""
 
 import json
 import os
@@ -21,6 +21,7 @@ def run(broker: Broker, folder: Path, *words: str) -> str:
     environ |= {
         "THORN_KAFKA__BOOTSTRAP_SERVERS": broker.real.bootstrap_servers,
         "THORN_TOPICS": json.dumps([broker.name("in")]),
+        "THORN_GROUP": broker.prefix,
         "EXAMPLE_DATABASE": str(folder / "example.sqlite3"),
         "PYTHONPATH": str(ROOT),
     }
@@ -45,6 +46,11 @@ def run(broker: Broker, folder: Path, *words: str) -> str:
             [["plain/shop.py"]],
             "sent article.created",
             [("article.created", None, {"title": "Plain"})],
+        ),
+        (
+            [["plain/told.py"]],
+            "a answered 200 to attempt 1",
+            [("article.created", None, {"title": "Told"})],
         ),
         (
             [["sqlalchemy/shop.py"]],
@@ -75,7 +81,7 @@ def run(broker: Broker, folder: Path, *words: str) -> str:
             ],
         ),
     ],
-    ids=["plain", "sqlalchemy", "django"],
+    ids=["plain", "told", "sqlalchemy", "django"],
 )
 def test_an_example_reaches_the_receiver(
     embedded_broker: Broker,
