@@ -117,6 +117,16 @@ def test_below_the_committed_epoch_nothing_holds() -> None:
     assert (known.epoch, known.stale) == (5, [late])
 
 
+def test_beyond_the_end_of_the_partition_nothing_holds() -> None:
+    """It is garbled, or of a topic that was made anew: what stands below it is not done."""
+    old, new = CursorKey(0, 4, "a"), CursorKey(0, 5, "a")
+    both = [pair(old, Cursor(1)), pair(new, Cursor(8))]
+    assert found(both, 0, 4, 8).live == {"a": Cursor(8)}
+    known = found(both, 0, 4, 7)
+    assert (known.live, known.garbled) == ({"a": Cursor(1)}, 1)
+    assert (known.epoch, known.stale) == (6, [old, new])
+
+
 def test_a_late_deletion_hides_nothing() -> None:
     """Of the older key; the younger one holds."""
     late, new = CursorKey(0, 3, "a"), CursorKey(0, 4, "a")

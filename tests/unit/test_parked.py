@@ -241,6 +241,38 @@ def test_a_cursor_that_garbles_its_definition_holds_nobody_up(definition: str) -
     assert world.dead == []
 
 
+@pytest.mark.parametrize("offset", [8, 1000, 2**62])
+def test_a_cursor_beyond_the_end_of_its_partition_hides_nothing(offset: int) -> None:
+    """As when the parked topic was made anew, and that of the cursors was not."""
+    world = World()
+    write_cursor(world, CursorKey(0, 9, "a"), Cursor(offset))
+    park(world, 7, "a")
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        await rig.until(lambda: not world.cursors)
+        assert offsets(rig.transport.attempts) == list(range(7))
+
+    world.live(life())
+    assert world.dead == []
+
+
+def test_a_cursor_beyond_what_was_committed_is_believed_up_to_the_end() -> None:
+    """Its owner died between writing it and the commit: what it says is done is done."""
+    world = World()
+    park(world, 7, "a")
+    write_cursor(world, CursorKey(0, 9, "a"), Cursor(5))
+    (place,) = world.parked_committed
+    world.parked_committed[place] = Position(2, "")
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        await rig.until(lambda: not world.cursors)
+        assert offsets(rig.transport.attempts) == [5, 6]
+
+    world.live(life())
+
+
 def test_what_kafka_deleted_before_it_was_drained_is_counted_exactly() -> None:
     """Of this receiver, not of the others beside it; the rest is delivered."""
     world = World()

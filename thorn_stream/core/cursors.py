@@ -155,12 +155,16 @@ def epoch_in(note: str) -> int:
 
 
 def found(
-    records: Iterable[tuple[bytes | None, bytes | None]], partition: int, committed: int
+    records: Iterable[tuple[bytes | None, bytes | None]],
+    partition: int,
+    committed: int,
+    reach: int | None = None,
 ) -> Found:
     """Work out which cursors hold, from all records of a cursors partition in their order.
 
     `committed` is the epoch in the partition's committed note: its owner had written everything
     that was live under it, so older ones count for nothing. Of younger ones the youngest does.
+    Cursors beyond `reach`, the end of the parked partition, stand for nothing that is there.
     """
     told: dict[CursorKey, Cursor | None] = {}
     result = Found(committed + 1)
@@ -176,7 +180,9 @@ def found(
         if cursor is None:
             continue
         result.stale.append(place)
-        if place.epoch >= committed:
+        if reach is not None and cursor.next > reach:
+            result.garbled += 1
+        elif place.epoch >= committed:
             result.live[place.subscriber] = cursor
     return result
 
