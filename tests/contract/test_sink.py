@@ -337,3 +337,19 @@ def test_the_clock_of_kafka_is_known_where_kafka_times_the_records(
         await sink.stop(5)
 
     run(test())
+
+
+def test_the_embedded_broker_has_no_clock(embedded_broker: Broker) -> None:
+    """It times each record as the first millisecond of all, which tells nothing of ours."""
+    topic = embedded_broker.topic("timed", 1)
+
+    async def test() -> None:
+        sink = KafkaSink(SinkSettings(embedded_broker.client))
+        sent = Sent(sink)
+        sent.send(topic, b"x", 1)
+        await until(lambda: len(sent.answers) == 1)
+        told = sink.skew
+        assert told is None
+        await sink.stop(5)
+
+    run(test())

@@ -31,6 +31,7 @@ _POLL: Final = 0.1
 _ANY: Final = -1
 """librdkafka chooses the partition by the key."""
 _ASK_TIME: Final = 1.0  # seconds between looks at Kafka's clock
+_OF_THE_MOCK: Final = 1  # what librdkafka's mock cluster says of each record: it has no clock
 
 _log: Final = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class _KafkaTime:
 
     def reported(self, sent: int, message: Message) -> None:
         kind, appended = message.timestamp()
-        if kind == TIMESTAMP_LOG_APPEND_TIME:
+        if kind == TIMESTAMP_LOG_APPEND_TIME and appended > _OF_THE_MOCK:
             self.skew = skew(sent, appended, self._wall())
 
 
