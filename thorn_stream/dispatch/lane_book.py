@@ -1,6 +1,7 @@
 """Which Lanes there are: made for the first Delivery, let go when nobody needs them any more."""
 
 from collections.abc import Callable, Container, Iterator
+from itertools import islice
 from typing import Final
 
 from thorn_stream.core.deliveries import Delivery
@@ -15,6 +16,8 @@ from thorn_stream.ports import Clock, Transport
 __all__ = ["LaneBook"]
 
 _MOST_PASSING: Final = 1000
+_TIDIED_AT_ONCE: Final = 500
+"""Lanes looked at before the loop has other things to do: tens of thousands may go at once."""
 
 
 class LaneBook:
@@ -33,7 +36,7 @@ class LaneBook:
         self._circuits = circuits
         self._lanes: dict[str, Lane] = {}
         self._passing: dict[str, None] = {}  # those of Subscribers that came with events, by age
-        self._gone: set[str] = set()  # names of Lanes whose Subscribers are not known any more
+        self._gone: dict[str, None] = {}  # names of Lanes whose Subscribers are not known any more
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -97,16 +100,20 @@ class LaneBook:
 
     def keep(self, known: Container[str]) -> None:
         """Let go of the Lanes of Subscribers that are not known any more, when they are idle."""
-        gone = {name for name in self._lanes if name not in known}
-        self._gone = gone.difference(self._passing)
+        passing = self._passing
+        self._gone = {
+            name: None for name in self._lanes if name not in known and name not in passing
+        }
         self.tidy()
 
     def tidy(self) -> None:
-        """Let go of the Lanes of those who are gone, as far as they have become idle."""
-        for name in list(self._gone):
+        """Let go of the Lanes of those who are gone, some at a time, as they become idle."""
+        for name in list(islice(self._gone, _TIDIED_AT_ONCE)):
+            del self._gone[name]
             lane = self._lanes[name]
-            if not lane.in_flight and not lane.depth:
-                self._gone.discard(name)
+            if lane.in_flight or lane.depth:
+                self._gone[name] = None  # its turn comes again
+            else:
                 self._forget(name)
 
     def _let_one_pass(self) -> None:

@@ -37,11 +37,14 @@ class Reloading:
     ) -> None:
         self._settings = settings = loaded.settings
         self._cut: frozenset[str] = frozenset()
+        self._beyond: tuple[Directory, list[str]] = (Directory(), [])
         place = f"{loaded.path}: subscribers" if loaded.path else "THORN_SUBSCRIBERS"
 
         def build(sources: Sequence[tuple[str, Sequence[Subscriber]]]) -> Directory:
             directory = Directory(sources)
             check(directory)
+            # here, on the thread that reads: over very many the loop would stand still
+            self._beyond = (directory, cut(self._settings, directory))
             return directory
 
         def read_inline(resolve: Callable[[str], str]) -> Sequence[Subscriber]:
@@ -63,7 +66,7 @@ class Reloading:
         """
         self._use = use
         self._sign_with = sign_with
-        self._tell_what_is_cut()
+        self._tell_what_is_cut(self.directory)
         self._watcher.start(self._reloaded)
 
     def stop(self) -> None:
@@ -91,11 +94,13 @@ class Reloading:
             removed=reload.removed,
             total=len(reload.directory),
         )
-        self._tell_what_is_cut()
+        self._tell_what_is_cut(reload.directory)
 
-    def _tell_what_is_cut(self) -> None:
+    def _tell_what_is_cut(self, directory: Directory) -> None:
         """Each value beyond a ceiling once, for as long as it stays."""
-        lines = cut(self._settings, self.directory)
+        built, lines = self._beyond
+        if built is not directory:
+            return  # there is a newer one already, which tells its own
         news = [line for line in lines if line not in self._cut]
         self._cut = frozenset(lines)
         for line in news[:_MOST_MISTAKES]:

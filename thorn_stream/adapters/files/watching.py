@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from watchfiles import watch
 
 from thorn_stream.adapters.files.kept import KeptFiles, Reload
+from thorn_stream.core.subscribers import Subscriber
 
 __all__ = ["Watcher"]
 
@@ -25,6 +26,8 @@ _QUIET: Final = 100  # milliseconds without a change after which a file counts a
 _LONGEST: Final = 1_000  # milliseconds of changes after which they are looked at all the same
 _LOOK: Final = 2_000  # milliseconds between looks when nothing is told
 _MOST_LINKS: Final = 40
+_USED_WITHIN: Final = 10.0  # seconds for the loop to begin to use what was read
+_FREED_AT_ONCE: Final = 100  # subscribers, before another thread may have its turn
 
 _log: Final = logging.getLogger(__name__)
 # it tells of every change in a folder: of a log that is written there, for ever
@@ -99,18 +102,29 @@ class Watcher:
                 yield set()
 
     def _reload(self) -> None:
+        before: list[Subscriber] = []
         with _uncollected():
+            before.extend(self._files.directory)
             reload = self._files.reload()
         if reload is None or self._stop.is_set() or self._loop is None:
             return
+        used = threading.Event()
         try:
-            self._loop.call_soon_threadsafe(self._told, reload)
+            self._loop.call_soon_threadsafe(self._told, reload, used)
         except RuntimeError:  # the loop is closed
             self._stop.set()
+            return
+        used.wait(_USED_WITHIN)
+        # Were the loop's the last references, it would stand still while all of them are freed.
+        while before:
+            del before[-_FREED_AT_ONCE:]
 
-    def _told(self, reload: Reload) -> None:
-        if self._tell is not None and not self._stop.is_set():
-            self._tell(reload)
+    def _told(self, reload: Reload, used: threading.Event) -> None:
+        try:
+            if self._tell is not None and not self._stop.is_set():
+                self._tell(reload)
+        finally:
+            used.set()
 
     def _folders(self) -> dict[str, tuple[int, int]]:
         """What is to be watched: where files are or may appear, and where links to them are.
