@@ -1,7 +1,6 @@
 """`Event`: something that can happen, with its name and how it is sent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -15,7 +14,8 @@ from thorn_stream.core.encoding import (
     sender_key,
 )
 from thorn_stream.core.records import Headers
-from thorn_stream.events.callbacks import Callbacks, OnFailure, OnSuccess
+from thorn_stream.events.asking import Asked, asked
+from thorn_stream.events.callbacks import OnFailure, OnSuccess
 from thorn_stream.events.handle import Handle
 from thorn_stream.events.holding import held
 from thorn_stream.events.outgoing import Dispatcher, Outgoing
@@ -202,31 +202,31 @@ class Event:
         return {"event": name, "ref": None, "sender": sender_key(sender), "data": payload}
 
     def _send(self, name: str, payload: Any, sender: Any = None, **options: Any) -> Any:
-        asked = _asked(options)
+        wanted = asked(options)
         dispatcher = self.dispatcher
         if not isinstance(dispatcher, Dispatcher):
-            return self._send_as_thorn(dispatcher, (name, payload, sender), asked)
+            return self._send_as_thorn(dispatcher, (name, payload, sender), wanted)
         dispatcher = overriding() or dispatcher
         validators = _validators(self.recipient_validators, dispatcher)
         envelope = self._envelope(name, payload, sender)
         handle = Handle(name, str(uuid4()))
-        headers: Headers = [("thorn-id", handle.id.encode()), *self._options(asked.timeout)]
+        headers: Headers = [("thorn-id", handle.id.encode()), *self._options(wanted.timeout)]
         if validators.named:
             headers.append(validators_header(validators.named))
         if self._subscribers is not None:
-            extra = recipients(self._subscribers, name, sender, asked.context or {})
+            extra = recipients(self._subscribers, name, sender, wanted.context or {})
             if extra:
                 headers.append(("thorn-subscribers", encode_header(extra)))
-        if asked.headers:
-            headers += http_headers(asked.headers)
-        key = key_bytes(self._key(asked.key, envelope))
+        if wanted.headers:
+            headers += http_headers(wanted.headers)
+        key = key_bytes(self._key(wanted.key, envelope))
         value = encode_envelope(envelope)
-        functions, callbacks = validators.callables, _callbacks(asked)
+        functions, callbacks = validators.callables, wanted.callbacks
         outgoing = Outgoing(handle, envelope, value, key, headers, functions, callbacks)
         self._hand_over(dispatcher, outgoing)
         return handle
 
-    def _send_as_thorn(self, dispatcher: Any, what: tuple[str, Any, Any], asked: "_Asked") -> Any:
+    def _send_as_thorn(self, dispatcher: Any, what: tuple[str, Any, Any], asked: Asked) -> Any:
         """To an object with Thorn's own interface, which does all the rest itself."""
         return dispatcher.send(
             *what,
@@ -266,34 +266,6 @@ class Event:
                 "allow_keepalive": self.allow_keepalive if self._keepalive_said else None,
             }
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What one `send` asks for."""
-
-    on_success: OnSuccess | None = None
-    on_error: OnFailure | None = None
-    timeout: float | None = None
-    on_timeout: OnFailure | None = None
-    context: Mapping[str, Any] | None = None
-    headers: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None
-    key: str | bytes | int | UUID | None = None
-
-
-def _asked(options: Mapping[str, Any]) -> _Asked:
-    try:
-        return _Asked(**options)
-    except TypeError:
-        known = _Asked.__dataclass_fields__
-        wrong = ", ".join(name for name in options if name not in known)
-        raise ValueError(f"{wrong}: send() takes {', '.join(known)}") from None
-
-
-def _callbacks(asked: _Asked) -> Callbacks | None:
-    if asked.on_success is None and asked.on_error is None and asked.on_timeout is None:
-        return None
-    return Callbacks(asked.on_success, asked.on_error, asked.on_timeout)
 
 
 def _validators(given: Sequence[Any] | None, dispatcher: Dispatcher) -> Rules:

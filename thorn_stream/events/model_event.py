@@ -11,6 +11,7 @@ from thorn_stream.events.connecting import signals_for
 from thorn_stream.events.event import Event
 from thorn_stream.events.handle import Handle
 from thorn_stream.events.holding import holding
+from thorn_stream.events.instances import check_filters, checked_template, told_by
 from thorn_stream.events.reverse import attribute, model_reverser
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ __all__ = ["ModelEvent"]
 logger: Final = logging.getLogger("thorn_stream.events")
 
 E_DISPATCH_RAISED_ERROR: Final = "event %s was not sent: %r"
-_SAMPLE: Final = "x"
 
 
 def _true(*_: Any, **__: Any) -> bool:
@@ -74,7 +74,7 @@ class ModelEvent(Event):
         propagate_errors: bool | None = None,
         **filters: Any,
     ) -> None:
-        _check_filters(filters)
+        check_filters(filters)
         super().__init__(
             name,
             timeout,
@@ -105,17 +105,7 @@ class ModelEvent(Event):
 
     @staticmethod
     def _checked_name(name: str) -> str:
-        """Of one with format fields, what stands around them."""
-        if not isinstance(name, str) or "{" not in name:
-            return check_name(name)
-        try:
-            check_name(name.format(_Anything()))
-        except (IndexError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"name {name!r}: format fields are filled from one instance, "
-                f"as in 'user.{{.username}}' ({error})"
-            ) from None
-        return name
+        return checked_template(name)
 
     def _pickled(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         positional, filters = self._filters
@@ -185,11 +175,11 @@ class ModelEvent(Event):
 
     def instance_data(self, instance: Any) -> Any:
         """The payload that the model gives; None where it gives none."""
-        return _asked(instance, "payload")
+        return told_by(instance, "payload")
 
     def instance_headers(self, instance: Any) -> Any:
         """Extra HTTP headers that the model gives; None where it gives none."""
-        return _asked(instance, "headers")
+        return told_by(instance, "headers")
 
     def instance_sender(self, instance: Any) -> Any:
         return None if self.sender_field is None else attribute(instance, self.sender_field)
@@ -302,41 +292,3 @@ class ModelEvent(Event):
             self.reverse = webhooks.reverse
         if self.sender_field is None:
             self.sender_field = webhooks.sender_field
-
-
-def _asked(instance: Any, what: str) -> Any:
-    """Its model's webhooks say it; of one that is not decorated, its own method may."""
-    own = getattr(getattr(instance, "webhooks", None), what, None)
-    if own is not None:
-        return own(instance)
-    method = getattr(instance, f"webhook_{what}", None)
-    return None if method is None else method()
-
-
-class _Anything:
-    """Stands for an instance, to see what is fixed in a name."""
-
-    def __getattr__(self, name: str) -> "_Anything":
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self
-
-    def __getitem__(self, key: object) -> "_Anything":
-        return self
-
-    def __format__(self, spec: str) -> str:
-        return _SAMPLE
-
-    def __str__(self) -> str:
-        return _SAMPLE
-
-    __repr__ = __str__
-
-
-def _check_filters(filters: Mapping[str, Any]) -> None:
-    for name, value in filters.items():
-        if "__" not in name and "." not in name:
-            raise ValueError(
-                f"{name}: is no argument of ModelEvent; a filter needs an operator, "
-                f"as in {name}__eq={value!r}"
-            )
