@@ -340,7 +340,7 @@ def test_the_clock_of_kafka_is_known_where_kafka_times_the_records(
 
 
 def test_the_embedded_broker_has_no_clock(embedded_broker: Broker) -> None:
-    """It times each record as the first millisecond of all, which tells nothing of ours."""
+    """It says the same moment of 1970 of each record, which tells nothing of ours."""
     topic = embedded_broker.topic("timed", 1)
 
     async def test() -> None:

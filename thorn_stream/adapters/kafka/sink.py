@@ -31,7 +31,7 @@ _POLL: Final = 0.1
 _ANY: Final = -1
 """librdkafka chooses the partition by the key."""
 _ASK_TIME: Final = 1.0  # seconds between looks at Kafka's clock
-_OF_THE_MOCK: Final = 1  # what librdkafka's mock cluster says of each record: it has no clock
+_OF_THE_MOCK: Final = 1234  # what librdkafka's mock cluster says of each record: it has no clock
 
 _log: Final = logging.getLogger(__name__)
 
