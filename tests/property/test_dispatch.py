@@ -94,6 +94,10 @@ class CheckedSource(MemorySource):
         return answered
 
 
+STORIES = 6 if settings().max_examples < 1000 else settings().max_examples // 5
+"""Of each kind: a handful in the quick run, a thousand in the long one."""
+
+
 def told_done(position: Position) -> set[int]:
     """Offsets above the committed one that its metadata calls done."""
     text, _ = notes.split(position.metadata)
@@ -378,14 +382,14 @@ def stormy(seed: int) -> Story:
 
 
 @given(seed=st.integers(0, 1 << 32))
-@settings(max_examples=max(12, settings().max_examples // 10))
+@settings(max_examples=STORIES)
 def test_through_crashes_and_rebalances_nothing_is_lost_or_early(seed: int) -> None:
     """Every Delivery ends delivered or dead, whatever happens to dispatchers and partitions."""
     stormy(seed)
 
 
 @given(seed=st.integers(0, 1 << 32))
-@settings(max_examples=max(12, settings().max_examples // 10))
+@settings(max_examples=STORIES)
 def test_without_a_crash_or_rebalance_nothing_is_done_twice(seed: int) -> None:
     """Receivers, writes and commits may fail as they like: each Attempt is made once."""
     story = Story(random.Random(seed))
