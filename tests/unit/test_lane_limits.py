@@ -409,6 +409,26 @@ def test_a_tenth_that_never_succeeds_does_not_hold_up_the_rest(answer: Outcome) 
     world.live(life())
 
 
+def test_a_crowded_partition_parks_nothing_of_a_receiver_that_is_quick() -> None:
+    """Its window is three quarters full because of another one: that one's have to go."""
+    world = World()
+
+    async def life() -> None:
+        quick = Receiver(takes=0.001)
+        ones = subscriber("slow", event="slow.*"), subscriber("quick", event="quick.*")
+        limits = Limits(max_in_flight=1, window=60)
+        rig = Rig(
+            world, *ones, answers={"http://slow": None, "http://quick": quick}, limits=limits
+        ).start()
+        rig.publish(value(event="slow.x"), count=20)
+        rig.publish(value(event="quick.x"), count=35)
+        await rig.until(lambda: len(quick.numbers) == 35, 1)
+        assert settled(rig) == {}
+        await rig.until(lambda: settled(rig) == {"lane": 19}, 1)
+
+    world.live(life())
+
+
 # --- shares -------------------------------------------------------------------------------------
 
 

@@ -227,7 +227,7 @@ class Lanes:
         of a partition that is about to go is forgotten: it was not begun.
         """
         now = self._clock.monotonic()
-        oldest = now - self._limits.lane_wait_max
+        oldest, burst = now - self._limits.lane_wait_max, now - HOLD_FOR
         taken: list[tuple[Delivery, str]] = []
         for lane in list(self._queued):
             cause = "circuit" if lane.is_open else "rate" if self._is_slow(lane, now) else "lane"
@@ -242,7 +242,10 @@ class Lanes:
                     elif (
                         cause == "circuit"
                         or head.queued_at < oldest
-                        or is_crowded(ledger.depth, ledger.open, ledger.window)
+                        or (
+                            head.queued_at < burst  # a fast receiver's queue holds nobody back
+                            and is_crowded(ledger.depth, ledger.open, ledger.window)
+                        )
                     ):
                         taken.append((self._drop(lane, queue), cause))
                     else:
