@@ -1,10 +1,10 @@
 """A hundred subscribers, of which one is dead, one silent and one crawls; behind one host or three.
 
-In one run: everybody in good health, then the three in trouble, then in good health again; the
-healthy ones' latency in trouble is compared with that of both other times together.
+In one run: everybody in good health, then the three in trouble, by turns, and in good health again;
+the healthy ones' latency in trouble is compared with that of all other times together.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from bench.isolation.parts import Row, Watch, percentile, table
@@ -67,13 +67,16 @@ def _one(bench: Bench, hosts: int) -> tuple[list[Sequence[object]], int]:
             it.settle(range(it.events.next))
 
         _phase(it, bench, bench.scale.phase / 6)  # connections and caches
-        phases = [_phase(it, bench, bench.scale.phase / 2)]
-        trouble()
-        phases.append(_phase(it, bench, bench.scale.phase))
-        heal()
-        phases.append(_phase(it, bench, bench.scale.phase / 2))
+        turns = bench.scale.turns
+        usual, troubled = [], []
+        for _ in range(turns):
+            usual.append(_phase(it, bench, bench.scale.phase / turns / 2))
+            trouble()
+            troubled.append(_phase(it, bench, bench.scale.phase / turns))
+            heal()
+            usual.append(_phase(it, bench, bench.scale.phase / turns / 2))
         it.settle(range(it.events.next))
-        return _told(hosts, it.receiver.rows(), phases), it.lost
+        return _told(hosts, it.receiver.rows(), usual, troubled), it.lost
 
 
 def _phase(it: Stage, bench: Bench, seconds: float) -> tuple[range, Watch]:
@@ -83,35 +86,19 @@ def _phase(it: Stage, bench: Bench, seconds: float) -> tuple[range, Watch]:
 
 
 def _told(
-    hosts: int, rows: list[Row], phases: Sequence[tuple[range, Watch]]
+    hosts: int,
+    rows: Sequence[Row],
+    usual: Sequence[tuple[range, Watch]],
+    troubled: Sequence[tuple[range, Watch]],
 ) -> list[Sequence[object]]:
     healthy = [row for row in rows if row.good and row.who not in _TROUBLED]
-
-    def waits(*which: int) -> list[float]:
-        return [row.wait for row in healthy if any(row.number in phases[at][0] for at in which)]
-
-    usual = waits(0, 2)
+    base = float("nan")
     told: list[Sequence[object]] = []
-    names = ("before", "three in trouble", "after", "before and after")
-    for name, at in zip(names, ((0,), (1,), (2,), (0, 2)), strict=True):
-        found = waits(*at)
-        watched = [phases[each][1] for each in at]
-        rss = [mib for watch in watched for mib in watch.rss] or [float("nan")]
-        told.append(
-            (
-                hosts,
-                name,
-                len(found),
-                percentile(found, 0.5),
-                percentile(found, 0.99),
-                percentile(found, 0.99) / percentile(usual, 0.99),
-                _most(watched, lambda watch: watch.lag),
-                rss[0],
-                rss[-1],
-            )
-        )
+    for name, phases in (("all are well", usual), ("three in trouble", troubled)):
+        waits = [row.wait for row in healthy if any(row.number in each for each, _ in phases)]
+        p50, p99 = percentile(waits, 0.5), percentile(waits, 0.99)
+        base = p99 if phases is usual else base
+        lag = max((value for _, watch in phases for value in watch.lag), default=0.0)
+        rss = [mib for _, watch in phases for mib in watch.rss] or [float("nan")]
+        told.append((hosts, name, len(waits), p50, p99, p99 / base, int(lag), rss[0], rss[-1]))
     return told
-
-
-def _most(watched: Sequence[Watch], what: Callable[[Watch], list[float]]) -> int:
-    return int(max((value for watch in watched for value in what(watch)), default=0))

@@ -17,9 +17,14 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Scale:
-    """Seconds of a phase and of an outage; events per second; records and so on of the rest."""
+    """How much of everything.
+
+    Seconds of a phase, in so many turns, and of an outage; events per second; records with crawling
+    ones among them; retries; backlog; partitions; large records; subscribers.
+    """
 
     phase: float
+    turns: int
     outage: float
     rate: int
     crawl: int
@@ -30,9 +35,9 @@ class Scale:
     subscribers: int
 
 
-TINY = Scale(1.5, 2.0, 200, 2_000, 200, 2_000, 8, 5, 50)
-SHORT = Scale(30.0, 30.0, 2000, 60_000, 20_000, 1_000_000, 200, 400, 10_000)
-LONG = Scale(600.0, 300.0, 2000, 300_000, 100_000, 10_000_000, 1_000, 1_000, 10_000)
+TINY = Scale(1.5, 1, 2.0, 200, 2_000, 200, 2_000, 8, 5, 50)
+SHORT = Scale(30.0, 3, 30.0, 2000, 60_000, 20_000, 1_000_000, 200, 400, 10_000)
+LONG = Scale(600.0, 1, 300.0, 2000, 300_000, 100_000, 10_000_000, 1_000, 1_000, 10_000)
 
 
 @dataclass(frozen=True)
