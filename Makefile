@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long coverage check audit format docs bench lock clean
+.PHONY: demo test test-long test-k8s k8s-tools coverage check audit format docs bench lock clean
 
 demo: .venv/run  ## the whole thing, on the embedded broker
 	@$(BIN)/thorn-stream demo $(ARGS)
@@ -13,6 +13,12 @@ test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so,
 
 test-long: .venv/dev  ## what takes minutes as well
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
+
+test-k8s: .venv/dev  ## the chart, the alerts and the image's file, with the tools of k8s-tools
+	THORN_REQUIRE_K8S=1 $(BIN)/python -m pytest -m k8s tests/k8s $(ARGS)
+
+k8s-tools:  ## builds them once into $$TOOLS_DIR (~/.cache/thorn-stream/tools): minutes; needs Go and apt-get
+	nice -n 19 tests/k8s/tools $(ARGS)
 
 coverage: .venv/dev  ## of lines and branches, by what `make test` runs, processes included
 	$(BIN)/coverage erase
@@ -39,8 +45,9 @@ format: .venv/dev
 bench: .venv/dev  ## CPU per delivery against a bare socket, in one run
 	$(BIN)/python -m bench $(ARGS)
 
-docs: .venv/dev  ## the reference pages, made from the code
+docs: .venv/dev  ## the reference pages and what the chart has of the code, made from the code
 	$(BIN)/python -m thorn_stream.ops.reference docs/reference
+	$(BIN)/python -m tests.k8s.generate
 
 lock: .venv/dev  ## pin what is installed, with hashes
 	$(BIN)/pip install --quiet pip-tools

@@ -57,9 +57,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/* Helm merges the chart's own bootstrap_servers with the user's bootstrap.servers: these win. */}}
 {{- define "thorn.settings" -}}
+{{- $config := deepCopy .Values.config }}
+{{- with $config.kafka }}
+{{- if hasKey . "bootstrap.servers" }}{{ $_ := unset . "bootstrap_servers" }}{{ end }}
+{{- end -}}
 # Made by the chart from its value `config`.
-{{ toYaml .Values.config }}
+{{ toYaml $config }}
 {{- end }}
 
 {{- define "thorn.group" -}}
@@ -69,7 +74,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{/* Kafka's address: `_` and `.` are the same in the settings' keys. */}}
 {{- define "thorn.bootstrap" -}}
 {{- $kafka := .Values.config.kafka | default dict }}
-{{- get $kafka "bootstrap_servers" | default (get $kafka "bootstrap.servers") | default "localhost:9092" }}
+{{- get $kafka "bootstrap.servers" | default (get $kafka "bootstrap_servers") | default "localhost:9092" }}
 {{- end }}
 
 {{- define "thorn.port" -}}
