@@ -14,7 +14,7 @@ from tests.e2e.rig import dispatcher, read_all, until
 from tests.support.brokers import ROOT, Broker
 from tests.support.receivers import Receiver, closed_port
 from thorn_stream.adapters.kafka.tail import Tail
-from thorn_stream.core.errors import EventNotSent, KafkaUnreachable
+from thorn_stream.core.errors import EventNotSent, KafkaUnreachable, TopicMissing
 from thorn_stream.core.records import Record
 from thorn_stream.events import Request, RequestFailed, Thorn
 
@@ -127,8 +127,9 @@ def test_a_topic_that_is_missing_is_named(apache_broker: Broker) -> None:
     )
     event = thorn.Event("order.paid")
     missing = apache_broker.name("results")
-    with pytest.raises(EventNotSent, match=f"the topic {missing} does not exist"):
-        event.send({}, on_success=print)
+    for _ in range(2):
+        with pytest.raises(EventNotSent, match=f"the topic {missing} does not exist"):
+            event.send({}, on_success=print)
     event.send({}).wait(60)
     thorn.close()
     assert len(read_all(apache_broker.real.bootstrap_servers, topic)) == 1
@@ -154,6 +155,22 @@ def test_what_is_written_after_the_start_is_read(broker: Broker) -> None:
     assert not tail.usable
     broker.produce(topic, [b"late"])
     assert len(found) == 20
+
+
+@pytest.mark.kafka
+def test_reading_needs_permission_for_the_topic_alone(apache_broker: Broker) -> None:
+    """No group's; without it the topic is not even seen, and the error says so."""
+    topic = apache_broker.topic("tail")
+    client = apache_broker.login
+    found: list[Record] = []
+    with pytest.raises(TopicMissing, match="does not exist, or this user may not see it"):
+        Tail(client, "tail", topic, found.append).start(60)
+    apache_broker.allow("READ", topic=topic)
+    tail = Tail(client, "tail", topic, found.append)
+    tail.start(60)
+    apache_broker.produce(topic, [b"1"])
+    until(lambda: len(found) == 1, 60, "what is written is read")
+    tail.stop(10)
 
 
 def test_a_reader_that_nobody_answers_gives_up() -> None:

@@ -88,7 +88,7 @@ def test_on_apache_kafka(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
         out, err = process.communicate(timeout=50)
     assert process.returncode == 0, out + err
     assert "every one accounted for." in out
-    assert "Deleted from the broker: the demo's 7 topics." in out
+    assert "Deleted from the broker: the demo's 8 topics." in out
     assert not _of_demos(servers)
     assert "embedded" not in out
 

@@ -1,6 +1,7 @@
 """`dispatcher: kafka`: events go to the input topic, and a dispatcher takes them from there."""
 
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from thorn_stream.adapters.kafka.publisher import Publisher, QueueFull
@@ -21,6 +22,9 @@ __all__ = ["Kafka"]
 
 _START: Final = 10.0
 """Seconds that the first send with a callback may take, while Kafka is asked where results are."""
+_AGAIN: Final = 10.0
+"""Seconds for which that is not tried again: callers must not queue up to wait for a Kafka that is
+away. They are told the same."""
 _ASK: Final = ("thorn-results", b"true")
 _BLOCK: Final = 30.0
 """Seconds that `on_full: block` waits: as long as Kafka may take for a record, so room has come."""
@@ -39,6 +43,7 @@ class Kafka(Dispatcher):
         self._topic = ""
         self._waiting = Waiting()
         self._tail: Tail | None = None
+        self._unread: tuple[float, KafkaError] | None = None
 
     def publish(self, outgoing: Outgoing, *, patiently: float = 0.0) -> None:
         publisher = self._publisher
@@ -53,8 +58,6 @@ class Kafka(Dispatcher):
         def reported(failed: SendFailed | None) -> None:
             count_sent("kafka", "ok" if failed is None else "error")
             handle.settle(None if failed is None else failed.error)
-            if failed is not None:
-                self._waiting.forget(handle.id)
 
         record = (outgoing.key, outgoing.value, outgoing.headers)
         try:
@@ -78,7 +81,7 @@ class Kafka(Dispatcher):
             return self._publisher
 
     def _wait_for_results(self, outgoing: Outgoing, callbacks: Callbacks) -> None:
-        """Ask for results, by a reader that is there before the event: none may be missed."""
+        """Ask for results, with a reader that is there before the event: none may be missed."""
         tail = self._tail
         if tail is None or not tail.usable:
             try:
@@ -95,13 +98,20 @@ class Kafka(Dispatcher):
 
     def _read_results(self) -> None:
         with self._lock:
-            if self._tail is None or not self._tail.usable:
-                settings = self._app.settings
-                client = client_settings(settings, chosen=self._app.broker_chosen)
-                group = f"{settings.group}.callbacks"
-                tail = Tail(client, group, settings.results_topic, self._waiting.take)
+            if self._tail is not None and self._tail.usable:
+                return
+            if self._unread is not None and time.monotonic() < self._unread[0]:
+                raise self._unread[1]
+            settings = self._app.settings
+            client = client_settings(settings, chosen=self._app.broker_chosen)
+            group = f"{settings.group}.callbacks"
+            tail = Tail(client, group, settings.results_topic, self._waiting.take)
+            try:
                 tail.start(_START)
-                self._tail = tail
+            except KafkaError as error:
+                self._unread = time.monotonic() + _AGAIN, error
+                raise
+            self._tail = tail
 
     def flush(self, timeout: float) -> int:
         publisher = self._publisher

@@ -45,6 +45,8 @@ _FIXED: Final[dict[str, Any]] = {
     "isolation.level": "read_committed",
 }
 
+_HARMLESS: Final = frozenset({codes.GROUP_FORBIDDEN, *codes.PASSING, *codes.NO_ANSWER})
+"""No group is needed, and what may pass is waited for."""
 _PASSING: Final = frozenset({*codes.PASSING, *codes.NO_ANSWER, *codes.MISSING_TOPIC})
 
 _log: Final = logging.getLogger(__name__)
@@ -107,6 +109,8 @@ class Tail:
             self._read()
         except KafkaError as error:
             self._refused = error
+        except KafkaException as error:
+            _log.error("%s is read no more: %s", self._topic, wording(error.args[0]))
         finally:
             self._begun.set()
             self._stopping.set()
@@ -148,13 +152,17 @@ class Tail:
         self._partitions = count
 
     def _read(self) -> None:
-        looked = time.monotonic()
+        looked, told = time.monotonic(), -_LOOK
         while not self._stopping.is_set():
             for message in self._consumer.consume(_BATCH, _POLL):
                 if self._stopping.is_set():
                     return
-                if message.error() is None:
+                error = message.error()
+                if error is None:
                     self._hand_over(record_of(message))
+                elif error.code() not in _HARMLESS and time.monotonic() - told >= _LOOK:
+                    told = time.monotonic()
+                    _log.warning("%s cannot be read: %s", self._topic, wording(error, self._topic))
             if time.monotonic() - looked >= _LOOK:
                 looked = time.monotonic()
                 self._look_for_more()
