@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.ops import text
 from thorn_stream.ops.match import without_secrets
 
 __all__ = ["rows", "source", "table"]
@@ -43,8 +44,4 @@ def table(directory: Directory) -> list[str]:
     if not found:
         return ["there are no subscribers: write them into config/subscribers/*.yaml"]
     head = ("subscriber", "state", "ordering", "event", "url")
-    widths = [max(len(row[column]) for row in (head, *found)) for column in range(len(head))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *found)
-    ]
+    return text.table(head, found)

@@ -19,6 +19,7 @@ from thorn_stream.core.errors import TopicMissing, UsageError
 from thorn_stream.core.ordering import Stuck, read_note
 from thorn_stream.core.records import Partition, Position
 from thorn_stream.core.subscribers import Subscriber
+from thorn_stream.ops import text
 from thorn_stream.ops.ordering import group_of
 from thorn_stream.ops.topics import never_input
 
@@ -176,12 +177,7 @@ def table(found: list[Waiting], now: int | None = None) -> list[str]:
         return ["there are no subscribers: write them into config/subscribers/*.yaml"]
     now = time.time_ns() // 1_000_000 if now is None else now
     head = ("subscriber", "state", "waiting", "oldest", "last error")
-    lines = [(one.id, one.state or "unknown", *_told(one, now)) for one in found]
-    widths = [max(len(row[column]) for row in (head, *lines)) for column in range(len(head))]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *lines)
-    ]
+    return text.table(head, [(one.id, one.state or "unknown", *_told(one, now)) for one in found])
 
 
 def _told(one: Waiting, now: int) -> tuple[str, str, str]:
