@@ -203,9 +203,14 @@ class Events:
     _producer: Producer = field(init=False)
 
     def __post_init__(self) -> None:
-        self._producer = Producer(
-            {"bootstrap.servers": self.servers, "linger.ms": 1, "message.max.bytes": 2_000_000}
-        )
+        settings = {"linger.ms": 1, "message.max.bytes": 2_000_000, "log_level": 3}
+        self._producer = Producer({"bootstrap.servers": self.servers, **settings})
+        if not wait_until(self._has_leaders, 60):
+            sys.exit(f"{self.topic}: some partitions have no leader")
+
+    def _has_leaders(self) -> bool:
+        found = self._producer.list_topics(self.topic, timeout=30).topics[self.topic].partitions
+        return bool(found) and all(each.leader >= 0 for each in found.values())
 
     def send(self, count: int, whose: Whose, rate: float | None = None) -> range:
         """So many, `rate` per second or as fast as it goes; returns their numbers."""
@@ -298,7 +303,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     """As Markdown has it, so that it can go into the docs."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_text(cell) for cell in line) + " |" for line in lines)
