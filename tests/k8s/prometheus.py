@@ -1,0 +1,92 @@
+"""A real Prometheus that scrapes a dispatcher on loopback each second."""
+
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.support.receivers import closed_port
+
+__all__ = ["Prometheus", "QueryRefused"]
+
+
+class QueryRefused(Exception):
+    """Prometheus does not understand the query; the text is its own."""
+
+
+class Prometheus:
+    """Scrapes `targets` as the job and namespace of a release `thorn`; evaluates `rules`."""
+
+    def __init__(self, tools: Path, folder: Path, targets: list[str], rules: Any) -> None:
+        folder.mkdir(parents=True)
+        (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
+        labels = {"namespace": "default"}
+        scrape = {
+            "job_name": "thorn-thorn-stream",
+            "static_configs": [{"targets": targets, "labels": labels}],
+        }
+        settings = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [scrape],
+        }
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+        port = closed_port()
+        self._address = f"http://127.0.0.1:{port}"
+        self._log = (folder / "log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                tools / "bin" / "prometheus",
+                f"--config.file={folder / 'prometheus.yaml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def __enter__(self) -> Self:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{self._address}/-/ready", timeout=5).close()
+            except OSError:
+                assert time.monotonic() < end, "Prometheus does not answer"
+                assert self._process.poll() is None, "Prometheus ended"
+                time.sleep(0.1)
+            else:
+                return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+        self._log.close()
+
+    def _get(self, path: str) -> Any:
+        try:
+            with urllib.request.urlopen(f"{self._address}/api/v1/{path}", timeout=20) as told:
+                return json.load(told)["data"]
+        except urllib.error.HTTPError as error:
+            raise QueryRefused(json.load(error).get("error", str(error))) from None
+
+    def ask(self, query: str) -> list[Any]:
+        """What an instant query is answered. Raises QueryRefused."""
+        found: list[Any] = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire."""
+        alerts = self._get("alerts")["alerts"]
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
