@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeAlias
+from weakref import WeakSet
 
 __all__ = ["MODES", "Call", "Mode", "Received", "Receiver", "closed_port", "wait_until"]
 
@@ -325,6 +326,7 @@ class Receiver:
         self._paths: Counter[str] = Counter()
         self._ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: WeakSet[asyncio.StreamWriter] = WeakSet()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
     def __enter__(self) -> Self:
@@ -339,7 +341,7 @@ class Receiver:
         trace: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.join(40)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
         scheme = "http" if self._tls is None else "https"
@@ -357,8 +359,13 @@ class Receiver:
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
-        server.close()
         ours = {asyncio.current_task()}
+        begun: set[asyncio.Task[object]] = set()
+        # A connection whose transport is made after `close` is lost sight of (CPython 3.11).
+        while new := asyncio.all_tasks() - ours - begun:
+            begun |= new
+            await asyncio.sleep(0)
+        server.close()
         # Who was accepted in this very moment has no task yet, but the loop's own that makes one.
         while others := asyncio.all_tasks() - ours:
             for task in self._tasks:
@@ -366,11 +373,15 @@ class Receiver:
             await asyncio.wait(others, timeout=0.2)
             for task in others - self._tasks:
                 task.cancel()  # a handshake that nobody goes on with
-        await asyncio.sleep(0.01)  # aborted connections are closed in the loop's next rounds
+        for writer in list(self._writers):  # also what was closed and could not all be sent
+            writer.transport.abort()
+        for _ in range(10):  # aborted connections are closed in the loop's next rounds
+            await asyncio.sleep(0.001)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open += 1
+        self._writers.add(writer)
         task = asyncio.create_task(self._talk(reader, writer, self.connections))
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._ended(task, writer))
