@@ -51,7 +51,7 @@ class Client:
         self,
         url: str,
         *,
-        timeout: float = 5.0,
+        timeout: float = 30.0,
         keep_alive: bool = True,
         tls: Tls | None = None,
         own: Guard | None = None,
@@ -76,7 +76,7 @@ class Client:
         return future
 
     async def post(self, url: str, **options: Any) -> Outcome:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.start(url, **options)
 
 
@@ -485,7 +485,7 @@ def test_requests_beyond_the_limit_wait_in_line_inside_their_deadline(run: Any) 
     async def scenario(client: Client) -> None:
         with Receiver() as receiver:
             order: list[str] = []
-            first = client.start(receiver.url("/slow/0.1"))
+            first = client.start(receiver.url("/slow/1"))
             late = client.start(receiver.url("/ok"), timeout=0.04)
             others = [client.start(receiver.url(f"/ok/{n}")) for n in range(3)]
             for n, future in enumerate([first, late, *others]):
