@@ -331,7 +331,7 @@ class Receiver:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(5), "the receiver did not start"
+        assert self._ready.wait(60), "the receiver did not start"
         return self
 
     def __exit__(
