@@ -1,7 +1,8 @@
 """What `send` costs the program that calls it: `python -m bench.sending [--events 20000]`.
 
 Events of 200 bytes to the embedded broker, which runs in a process of its own. Microseconds of wall
-time per call: what a web request waits. Median and 99th percentile, with and without a buffer.
+time per call: what a web request waits. Median and 99th percentile, with and without a buffer, and
+with a callback (the reader of results is there already; nobody delivers, so none is called).
 """
 
 import argparse
@@ -12,6 +13,7 @@ from multiprocessing.connection import Connection
 
 from thorn_stream.adapters.embedded import EmbeddedBroker
 from thorn_stream.events import ModelEvent, Thorn
+from thorn_stream.events.callbacks import OnSuccess
 
 __all__ = ["main"]
 
@@ -29,7 +31,9 @@ def _broker(pipe: Connection) -> None:
         pipe.recv()
 
 
-def _times(thorn: Thorn, events: int, *, model: bool) -> list[float]:
+def _times(
+    thorn: Thorn, events: int, *, model: bool, on_success: OnSuccess | None = None
+) -> list[float]:
     """Seconds of each call; what is queued is waited for now and then, so that there is room."""
     event, article = thorn.Event("order.paid", timeout=5), _Article()
     of_model: ModelEvent = thorn.ModelEvent("article.created")
@@ -40,7 +44,7 @@ def _times(thorn: Thorn, events: int, *, model: bool) -> list[float]:
         if model:
             of_model.send(article, data, sender=42)
         else:
-            event.send(data, sender=42)
+            event.send(data, sender=42, on_success=on_success)
         times.append(time.perf_counter() - began)
         if number % 5_000 == 0:
             thorn.flush(60)
@@ -67,6 +71,8 @@ def main() -> None:
     _row("ModelEvent", _times(thorn, asked.events, model=True))
     with thorn.buffer_events(flush_freq=1000):
         _row("Event, buffer of 1,000", _times(thorn, asked.events, model=False))
+    thorn.Event("order.paid").send({}, on_success=print).wait()
+    _row("Event, with a callback", _times(thorn, asked.events, model=False, on_success=print))
     thorn.close()
     here.send(None)
     process.join(10)

@@ -388,19 +388,18 @@ class Application:
             self._forgotten.stop()
         if self._ordered is not None:
             self._ordered.stop()
-        if self.worker is not None and self._sink is not None:
+        if self.worker is not None and self._sink is not None and self._results is not None:
             began = time.monotonic()
             done = await self.worker.drain(self.settings.drain_timeout)
             # A group that waits for a member that died lets nobody leave before it gives that one
             # up (10 s); gone without leaving, we would be the next one it waits for.
             spared = self.settings.drain_timeout - (time.monotonic() - began)
-            left, unsent = await asyncio.gather(
+            left, unsent, _ = await asyncio.gather(
                 self.worker.leave(max(_LEAVE_WITHIN, min(spared, _LEAVE_PATIENTLY))),
                 self._sink.stop(_LEAVE_WITHIN),
+                self._results.stop(_LEAVE_WITHIN),
             )
             done = done and left and not unsent
-        if self._results is not None:
-            await self._results.stop(_TICK)
         if self._replay is not None:
             await self._replay.stop(_LEAVE_WITHIN)
         if self._timer is not None:

@@ -26,6 +26,7 @@ __all__ = ["Found", "Upkeep", "writing"]
 _EVERY: Final = 30.0
 _EVERY_MISSING: Final = 2.0
 _PATIENCE: Final = 3.0  # seconds: a stop may have to wait for a question under way
+_OFFERED: Final = 10.0  # seconds, once, at start
 _BATCH: Final = 900_000
 _LARGEST: Final = 1_000_000_000  # librdkafka's own bound of message.max.bytes
 
@@ -127,7 +128,7 @@ class Upkeep:
         missing = {name: spec for name, spec in others.items() if name not in cluster.topics}
         if missing and self._settings.create_topics:
             with contextlib.suppress(KafkaError):
-                await asyncio.to_thread(create_topics, self._client, missing, _PATIENCE)
+                await asyncio.to_thread(create_topics, self._client, missing, _OFFERED)
 
     def _note(self, missing: list[str], why: str) -> None:
         reason = None
