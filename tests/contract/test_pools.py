@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,34 @@ def run(request: pytest.FixtureRequest) -> Any:
     return runner
 
 
+def mortal(transport: Any) -> list[Any]:
+    """What has a moment from which on it takes no more requests: connections, or pools of one."""
+    if isinstance(transport, HttpxTransport):
+        return list(transport._pools._pools.values())
+    return list(transport._idle)
+
+
 def grow_old(transport: Any) -> None:
     """As when a minute has gone by."""
-    for connection in getattr(transport, "_idle", ()):
-        connection.expires = 0.0
-    if isinstance(transport, HttpxTransport):
-        for pool in transport._pools._pools.values():
-            pool.expires = 0.0
+    for one in mortal(transport):
+        one.expires = 0.0
+
+
+def test_a_kept_connection_ends_a_minute_after_it_was_made(run: Any) -> None:
+    """Not after it was used: the moment stays the same, however often it is."""
+
+    async def scenario(client: Client) -> None:
+        with Receiver() as receiver:
+            began = time.monotonic()
+            assert (await client.post(receiver.url("/ok"))).kind is Kind.OK
+            [kept] = mortal(client.transport)
+            ends = kept.expires
+            assert began + 60.0 <= ends <= time.monotonic() + 60.0
+            assert (await client.post(receiver.url("/ok"))).kind is Kind.OK
+            assert mortal(client.transport) == [kept]
+            assert kept.expires == ends
+
+    run(scenario)
 
 
 def test_hosts_and_ports_share_no_connection(run: Any) -> None:
