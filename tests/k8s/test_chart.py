@@ -378,3 +378,30 @@ def test_helm_itself_agrees(tools: Path) -> None:
             words, capture_output=True, text=True, timeout=120, check=False, env=environment
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- dashboards -----------------------------------------------------------------------------------
+
+
+def test_dashboards_are_what_grafana_declares(tools: Path, tmp_path: Path) -> None:
+    """Each is of Grafana's own type Dashboard, by its TypeScript declarations."""
+    modules = tools / "grafana" / "node_modules"
+    if not modules.exists():
+        pytest.skip("no @grafana/schema in the tools: npm was missing when they were built")
+    (tmp_path / "node_modules").symlink_to(modules)
+    head = 'import { ThresholdsMode, type Dashboard } from "@grafana/schema";\n'
+    for path in (CHART / "dashboards").glob("*.json"):
+        # a name of an enumeration is no text in TypeScript
+        text = path.read_text().replace('"mode": "absolute"', '"mode": ThresholdsMode.Absolute')
+        (tmp_path / f"{path.stem}.ts").write_text(f"{head}export const d: Dashboard = {text}")
+    strict = ("--noEmit", "--strict", "--skipLibCheck", "--target", "es2022")
+    modern = ("--module", "esnext", "--moduleResolution", "bundler")
+    done = subprocess.run(
+        [modules / ".bin" / "tsc", *strict, *modern, *sorted(tmp_path.glob("*.ts"))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
