@@ -14,7 +14,7 @@ from tests.support.receivers import Receiver, closed_port
 from thorn_stream.adapters.http import NativeTransport
 from thorn_stream.adapters.http.httpx_transport import HttpxTransport
 from thorn_stream.core.deliveries import Kind
-from thorn_stream.core.subscribers import Tls
+from thorn_stream.core.subscribers import Subscriber, Tls
 from thorn_stream.core.validators import Guard
 
 KINDS: dict[str, Any] = {"native": NativeTransport, "httpx": HttpxTransport}
@@ -48,6 +48,22 @@ def grow_old(transport: Any) -> None:
     """As when a minute has gone by."""
     for one in mortal(transport):
         one.expires = 0.0
+
+
+def test_http_and_https_share_no_connection(run: Any) -> None:
+    """Of one host and port: what is meant for TLS never goes out without it."""
+
+    async def scenario(client: Client) -> None:
+        origins = [
+            client.transport.target(
+                Subscriber(id="a", event=("*",), url=f"{scheme}://127.0.0.1:8443/")
+            ).origin
+            for scheme in ("http", "https", "http")
+        ]
+        assert origins[0] is origins[2] is not origins[1]
+        assert [origin.context is None for origin in origins] == [True, False, True]
+
+    run(scenario)
 
 
 def test_a_kept_connection_ends_a_minute_after_it_was_made(run: Any) -> None:
