@@ -42,7 +42,7 @@ format: .venv/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev  ## CPU per delivery against a bare socket, in one run
+bench: .venv/dev  ## CPU per delivery against a bare socket, in one run; more: docs/performance.md
 	$(BIN)/python -m bench $(ARGS)
 
 docs: .venv/dev  ## the reference pages and what the chart has of the code, made from the code
