@@ -4,9 +4,11 @@ import asyncio
 
 from tests.support.dispatching import CURSORS, OK, PARKED, PARKING, Rig, World, status, subscriber
 from tests.unit.test_parked import QUICK, offsets, park
+from thorn_stream.core import notes
 from thorn_stream.core.cursors import CursorKey
 from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
+from thorn_stream.core.offsets import encode
 from thorn_stream.core.records import Position, Record
 from thorn_stream.dispatch.cursors import CursorWriter
 
@@ -275,5 +277,36 @@ def test_what_kafka_refused_is_not_written_for_an_assignment_that_is_over() -> N
         before = len(world.topics[CURSORS])
         await rig.idle(5.0)
         assert len(world.topics[CURSORS]) == before
+
+    world.live(life())
+
+
+def test_the_first_cursor_counts_what_was_looked_at_and_no_more() -> None:
+    """Of those that came early only one has been when it is written: a crash then counts on."""
+    world = World()
+    park(world, 5, "a")
+    world.topics[CURSORS].clear()  # as if nobody had read the parked ones yet
+    world.parked_committed.clear()
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a", state="paused")).start()
+        await rig.until(lambda: bool(world.cursors))
+        told = world.cursors["0/1/a"]
+        assert (told["count"], told["through"]) == (1, 1)
+
+    world.live(life())
+
+
+def test_what_a_former_owner_passed_over_is_read_from_the_cursor() -> None:
+    """Its commit says so of all but the first: they do not come again, and nobody was served."""
+    world = World()
+    park(world, 10, "a")
+    passed_over = notes.joined(encode(3, 10, [3]), "epoch=1")
+    world.parked_committed[PARKING] = Position(3, passed_over)
+
+    async def life() -> None:
+        rig = Rig(world, subscriber("a")).start()
+        await rig.until(lambda: not world.cursors)
+        assert offsets(rig.transport.attempts) == list(range(10))
 
     world.live(life())

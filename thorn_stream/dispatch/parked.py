@@ -66,6 +66,11 @@ class _Part:
     def number(self) -> int:
         return self.ledger.partition.number
 
+    @property
+    def seen(self) -> int:
+        """The offset below which everything is in the counts of the cursors."""
+        return self.early[0][0].offset if self.early else self.ledger.next
+
 
 class Parked:
     """The third intake: parked records, their cursors, and the drain."""
@@ -173,9 +178,8 @@ class Parked:
                 self._writer.write(key, None)
             for cursor in part.cursors.values():
                 self._drain.add(cursor)
-            early, part.early = part.early, deque()
-            for record, entry in early:
-                self.consume(record, entry)
+            while part.early:
+                self.consume(*part.early.popleft())
             self.intake.let_read(part.ledger.partition)
 
     def purge(self) -> None:
@@ -330,7 +334,7 @@ class Parked:
         lanes = self._dispatcher.lanes
         cursor.error = lanes.why_open(cursor.definition or cursor.name) or cursor.error
         key = CursorKey(part.number, part.epoch, cursor.name)
-        value = cursors.written(cursor.told(part.ledger.next))
+        value = cursors.written(cursor.told(part.seen))
 
         def done() -> None:
             cursor.acknowledged()
