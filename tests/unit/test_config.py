@@ -320,8 +320,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ),
         (
             "tls: {ca_file: /nowhere/ca.pem}",
-            "1: tls.ca_file: the file /nowhere/ca.pem cannot be read (no such file or directory): make it, or "
-            "change this",
+            (
+                "1: tls.ca_file: the file /nowhere/ca.pem cannot be read "
+                "(no such file or directory): make it, or change this"
+            ),
         ),
         (
             "subscribers: [{id: a, url: 'https://a.example'}]",
