@@ -54,7 +54,7 @@ def _one(bench: Bench, count: int, seconds: float) -> _Figures:
         it.start()
         cpu = _cpu(it, count - count // 100)
         asked = (bench.servers, it.dispatcher.group, it.events.topic)
-        wait_until(lambda: committed(*asked) >= count, 120)
+        wait_until(lambda: committed(*asked) >= count, 30)
         done = time.time()
         arrived = sorted(row.arrived for row in it.receiver.rows() if row.good and not row.who)
         parked = sum(v for k, v in it.dispatcher.metrics().items() if "parked_total" in k)

@@ -31,9 +31,7 @@ def test_it_says_what_can_be_measured() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_smallest_run_loses_nothing() -> None:
-    """A load of each kind of behaviour, on the embedded broker, prints its table."""
-    told = isolation(
-        *("--only", "crawling", "outage", "--scale", "tiny", "--broker", "embedded"), within=280
-    )
+    """An outage of two seconds, on the embedded broker, ends with its table."""
+    told = isolation(*("--only", "outage", "--scale", "tiny", "--broker", "embedded"), within=280)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stdout.count("lost: 0") == 2
+    assert told.stdout.count("lost: 0") == 1
