@@ -137,6 +137,9 @@ def test_dashboards_answer_and_alerts_fire(
             until(lambda: prometheus.firing() == set(), PATIENCE, "silent while all is well")
             write(folder, listed)
             until(lambda: one.metric("thorn_reload_total", result="ok") >= 1, PATIENCE, "reloaded")
+            # an ordered one gets what comes after it has begun
+            begun = "ordered subscriber begins"
+            until(lambda: one.said().count(begun) == 2, PATIENCE, "ordered ones begin")
             send(broker, topic)
             until(lambda: receiver.count("/ok") >= 20, PATIENCE, "delivered")
             # counters that begin with an event show a rate from the second one on
