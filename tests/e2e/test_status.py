@@ -1,6 +1,7 @@
 """`subscribers status` and `list` as processes, beside a dispatcher that cannot deliver."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=60,
         cwd=folder,
+        env={name: text for name, text in os.environ.items() if not name.startswith("THORN_")},
         check=False,
     )
 

@@ -1,5 +1,6 @@
 """Commands that wait for Kafka say so, and only while it has not answered."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ def test_a_command_says_that_it_is_still_trying(tmp_path: Path, command: tuple[s
     process = subprocess.Popen(
         [sys.executable, "-m", "thorn_stream", *command, "--config", str(config)],
         cwd=tmp_path,
+        env={name: text for name, text in os.environ.items() if not name.startswith("THORN_")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
