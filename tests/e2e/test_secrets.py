@@ -186,8 +186,8 @@ def test_a_new_secret_signs_without_a_restart(
     ]
 
     def signed_by(path: str, secret: str) -> bool:
-        produce(broker.real.bootstrap_servers, topic, [envelope("order.paid")])
         count = receiver.count(path)
+        produce(broker.real.bootstrap_servers, topic, [envelope("order.paid")])
         until(lambda: receiver.count(path) > count, WITHIN, f"{path} is called")
         call = [call for call in receiver.requests if call.path == path][-1]
         try:
