@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ def _wait(one: Nginx) -> None:
         try:
             one.count()
         except OSError:
+            time.sleep(0.01)
             continue
         return
     raise RuntimeError("nginx did not start")
