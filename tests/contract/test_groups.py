@@ -28,7 +28,7 @@ from thorn_stream.ops.ordering import Forgotten, group_of
 
 
 def source(broker: Broker, group: str, **more: object) -> SourceSettings:
-    return SourceSettings(broker.client, group=group, topics=(broker.name("in"),), **more)  # type: ignore[arg-type]  # of a test
+    return SourceSettings(broker.client, group=group, topics=(broker.name("in"),), **more)  # type: ignore[arg-type]  # any of its fields
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ costs its callers memory no further than that.
 """
 
 import asyncio
-import ctypes
 import os
 import threading
 import weakref
@@ -13,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from thorn_stream.adapters.kafka.forks import keep_in_children
 from thorn_stream.adapters.kafka.sink import KafkaSink, SinkSettings
 from thorn_stream.core.records import Headers
 from thorn_stream.ports import SendFailed
@@ -171,15 +171,4 @@ class Publisher:
 
 _living: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
 
-
-def _in_child() -> None:
-    """A parent's client must never be freed here: librdkafka would wait for threads that are not.
-
-    One reference that nobody gives back keeps it for as long as the child lives.
-    """
-    for publisher in list(_living):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(publisher))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+keep_in_children(_living)

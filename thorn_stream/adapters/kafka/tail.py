@@ -5,7 +5,6 @@ order of each partition.
 """
 
 import atexit
-import ctypes
 import logging
 import os
 import threading
@@ -18,6 +17,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.admin import TopicSpec, create_topics, describe
+from thorn_stream.adapters.kafka.forks import keep_in_children
 from thorn_stream.adapters.kafka.intake import record_of
 from thorn_stream.adapters.kafka.positions import watermarks
 from thorn_stream.adapters.kafka.settings import common, make
@@ -199,14 +199,4 @@ def _at_exit() -> None:
             tail.stop()
 
 
-def _in_child() -> None:
-    """A parent's client must never be freed here: librdkafka would wait for threads that are not.
-
-    One reference that nobody gives back keeps it for as long as the child lives.
-    """
-    for tail in list(_living):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(tail))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+keep_in_children(_living)
