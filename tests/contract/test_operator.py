@@ -1,7 +1,6 @@
 """The operator's commands against both brokers: what they print, how they end."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 import yaml
 
 from tests.support.brokers import Broker
+from tests.support.environment import clear_settings
 from thorn_stream.adapters.kafka import describe, topic_configs
 from thorn_stream.cli.program import execute
 
@@ -105,8 +105,7 @@ def on_kafka(
 def _alone(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """No settings but those of the test: an empty directory, no THORN_ variables."""
     monkeypatch.chdir(folder)
-    for name in [name for name in os.environ if name.startswith("THORN_")]:
-        monkeypatch.delenv(name)
+    clear_settings(monkeypatch)
 
 
 # --- topics --------------------------------------------------------------------------------------

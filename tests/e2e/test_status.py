@@ -1,7 +1,6 @@
 """`subscribers status` and `list` as processes, beside a dispatcher that cannot deliver."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from confluent_kafka import Producer
 from tests.e2e.conftest import Settings
 from tests.e2e.rig import dispatcher, until
 from tests.support.brokers import Broker
+from tests.support.environment import without_settings
 from tests.support.ordering import keyed
 from tests.support.receivers import Receiver
 from thorn_stream.config import load_settings
@@ -27,7 +27,7 @@ def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
         text=True,
         timeout=60,
         cwd=folder,
-        env={name: text for name, text in os.environ.items() if not name.startswith("THORN_")},
+        env=without_settings(),
         check=False,
     )
 

@@ -17,6 +17,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.support.brokers import Broker
+from tests.support.environment import clear_settings
 from tests.support.receivers import wait_until
 from thorn_stream.cli.program import execute, program
 from thorn_stream.core.errors import EventNotSent, LocalError
@@ -43,8 +44,7 @@ subscribers:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, without THORN_ variables."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("THORN_")]:
-        monkeypatch.delenv(name)
+    clear_settings(monkeypatch)
     (tmp_path / "config/subscribers").mkdir(parents=True)
     return tmp_path
 

@@ -1,12 +1,12 @@
 """Commands that wait for Kafka say so, and only while it has not answered."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.environment import without_settings
 from tests.support.receivers import closed_port, wait_until
 from thorn_stream.cli.common import patience
 
@@ -30,7 +30,7 @@ def test_a_command_says_that_it_is_still_trying(tmp_path: Path, command: tuple[s
     process = subprocess.Popen(
         [sys.executable, "-m", "thorn_stream", *command, "--config", str(config)],
         cwd=tmp_path,
-        env={name: text for name, text in os.environ.items() if not name.startswith("THORN_")},
+        env=without_settings(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

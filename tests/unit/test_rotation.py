@@ -1,13 +1,13 @@
 """Secrets and certificates that the settings name, in files that are replaced while it runs."""
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import trustme
 
+from tests.support.environment import clear_settings
 from thorn_stream.adapters.files import KeptFiles, Reload, Watcher
 from thorn_stream.adapters.files.kept import Own
 from thorn_stream.adapters.files.subscribers import FileSubscribers
@@ -64,8 +64,7 @@ class Settings:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    for name in [name for name in os.environ if name.startswith("THORN_")]:
-        monkeypatch.delenv(name)
+    clear_settings(monkeypatch)
     return Settings(tmp_path)
 
 
@@ -151,8 +150,7 @@ def test_a_secret_volume_that_is_swapped_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kubernetes swaps a link above the files; all three are new at once, without a restart."""
-    for name in [name for name in os.environ if name.startswith("THORN_")]:
-        monkeypatch.delenv(name)
+    clear_settings(monkeypatch)
     volume = tmp_path / "volume"
     volume.mkdir()
     kubelet(volume, 1, master="0", billing="0", ca_pem=authority())

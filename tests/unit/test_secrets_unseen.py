@@ -1,7 +1,6 @@
 """Secrets stay unseen: in what is said of mistakes about them, in what is shown, in every repr."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.dispatching import subscriber
+from tests.support.environment import clear_settings
 from thorn_stream.adapters.files import Secrets
 from thorn_stream.adapters.http.httpx_ways import Way
 from thorn_stream.adapters.http.targets import Targets
@@ -79,8 +79,7 @@ WRONG = {
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("THORN_")]:
-        monkeypatch.delenv(name)
+    clear_settings(monkeypatch)
     (tmp_path / "config/subscribers").mkdir(parents=True)
     return tmp_path
 
