@@ -1,7 +1,7 @@
 """Cursors as records: written, read back, and which of them hold."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thorn_stream.core.cursors import (
@@ -16,6 +16,9 @@ from thorn_stream.core.cursors import (
 
 KEY = CursorKey(3, 7, "billing")
 FULL = Cursor(10, "v1:AAAA", 5, 90, 1_700_000_000_000, "status:503", '{"url":"http://a"}', 17)
+
+unhurried = settings(deadline=None)
+"""Tests never time anything: a deadline per example fails on a busy machine."""
 
 whole = st.integers(0, 2**62)
 cursors = st.builds(
@@ -35,6 +38,7 @@ def pair(key: CursorKey, cursor: Cursor | None) -> tuple[bytes, bytes | None]:
     return key.encoded(), None if cursor is None else written(cursor)
 
 
+@unhurried
 @given(cursors)
 def test_a_cursor_is_read_back_as_it_was_written(cursor: Cursor) -> None:
     """Whatever its texts hold."""
@@ -48,6 +52,7 @@ def test_what_is_not_known_is_not_written() -> None:
     assert read(*pair(KEY, None)) == (KEY, None)
 
 
+@unhurried
 @given(st.binary(max_size=40) | st.none(), st.binary(max_size=40) | st.none())
 def test_reading_never_raises(key: bytes | None, value: bytes | None) -> None:
     """Anything may stand in a topic."""
