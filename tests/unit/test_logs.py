@@ -254,6 +254,51 @@ def test_failing_commits_and_hand_overs_are_told_as_states() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID"),
+        *("STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"),
+    ],
+)
+def test_a_commit_refused_because_partitions_move_is_a_warning(name: str) -> None:
+    """It is so in any rebalance; one that lasts is an error, and says so every 30 s."""
+    logs = Logs()
+    logs.observer.committed("thorn", f"{name}: Broker: whatever it says")
+    (line,) = logs.taken()
+    assert (line["event"], line["level"]) == ("commits refused", "warning")
+    logs.observer.committed("thorn", f"{name}: Broker: whatever it says")
+    assert logs.taken() == []
+    logs.clock.advance(30)
+    logs.observer.tick()
+    (line,) = logs.taken()
+    assert (line["event"], line["level"], line["lasting_s"]) == ("commits refused", "error", 30)
+
+
+def test_a_commit_refused_for_another_reason_is_an_error() -> None:
+    """At once, even when the refusals began in a rebalance; and once, whatever comes after it."""
+    logs = Logs()
+    logs.observer.committed("a", "TOPIC_AUTHORIZATION_FAILED (orders): allow it for this user")
+    logs.observer.committed("b", "ILLEGAL_GENERATION: Broker: Specified group generation ...")
+    logs.clock.advance(1)
+    logs.observer.committed("b", "OFFSET_METADATA_TOO_LARGE: Broker: Offset metadata too large")
+    logs.observer.committed("b", "ILLEGAL_GENERATION: Broker: Specified group generation ...")
+    logs.observer.committed("b", "OFFSET_METADATA_TOO_LARGE: Broker: Offset metadata too large")
+    told = [(line["group"], line["level"], line["error"].split(":")[0]) for line in logs.taken()]
+    assert told == [
+        ("a", "error", "TOPIC_AUTHORIZATION_FAILED (orders)"),
+        ("b", "warning", "ILLEGAL_GENERATION"),
+        ("b", "error", "OFFSET_METADATA_TOO_LARGE"),
+    ]
+
+
+def test_what_names_a_rebalance_elsewhere_is_an_error_all_the_same() -> None:
+    """Only commits are refused in one as a matter of course."""
+    logs = Logs()
+    logs.observer.handed_over("retry", "ILLEGAL_GENERATION: Broker: whatever it says")
+    assert [line["level"] for line in logs.taken()] == ["error"]
+
+
 def test_what_else_an_operator_must_know_has_a_line() -> None:
     """Assignments, losses, undecodable records and dead letters name their place."""
     logs = Logs()

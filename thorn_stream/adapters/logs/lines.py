@@ -30,6 +30,13 @@ _ENDED: Final = {
     "commit": "commits accepted again",
     "hand-over": "hand-overs succeed again",
 }
+_OF_A_REBALANCE: Final = frozenset(
+    {
+        *("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID"),
+        *("STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"),  # KIP-848's names for the first and third
+    }
+)
+"""Kafka's reasons to refuse a commit while partitions move: the next owner repeats a little."""
 _NAMES: Final = {"trouble": ("group", "key"), "commit": ("group",), "hand-over": ("kind",)}
 
 
@@ -64,12 +71,16 @@ class _Flood:
 
 @dataclass(slots=True)
 class _State:
-    """Something that lasts: a trouble, or commits that fail. Told now and then, not each time."""
+    """Something that lasts: a trouble, or commits that fail. Told now and then, not each time.
+
+    `passing`: nothing but what passes by itself has been seen of it.
+    """
 
     text: str
     since: float
     told: float
     times: int = 0
+    passing: bool = False
     well_since: float | None = None
 
 
@@ -232,11 +243,15 @@ class LogObserver:
         """Told when it comes; `tick` says that it lasts."""
         now = self._clock()
         state = self._states.get(key)
+        passing = key[0] == "commit" and error.partition(":")[0] in _OF_A_REBALANCE
         if state is None:
             told = self._told_by_another(key)
-            state = self._states[key] = _State(error, now, told)
+            state = self._states[key] = _State(error, now, told, passing=passing)
             if now - told >= _REMIND:
                 self._tell(key, state, now)
+        elif state.passing and not passing:  # it was told as less than it is
+            state.text, state.passing = error, False
+            self._tell(key, state, now)
         state.text = error
         state.times += 1
         state.well_since = None
@@ -257,9 +272,11 @@ class LogObserver:
     def _tell(self, key: tuple[str, ...], state: _State, now: float) -> None:
         state.told = now
         line = _named(key) | {"error": state.text}
+        # a rebalance that lasts is none that passes by itself
+        level = logging.WARNING if state.passing and not state.times else logging.ERROR
         if state.times:
             line |= {"lasting_s": round(now - state.since, 1), "times": state.times}
-        self._logger.error(_CAME[key[0]], **line)
+        self._logger.log(level, _CAME[key[0]], **line)
 
     def _end(self, key: tuple[str, ...], state: _State, now: float) -> None:
         del self._states[key]
