@@ -8,22 +8,19 @@ from typing import Final
 import pytest
 
 from tests.k8s.chart import Chart
+from tests.k8s.having import need
 
 TOOLS: Final = Path(os.environ.get("TOOLS_DIR") or Path.home() / ".cache/thorn-stream/tools")
 
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Where they are; skips, and says so, where they were never built."""
-    if not (TOOLS / "bin" / "promtool").exists():
-        reason = f"no tools in {TOOLS}: `make k8s-tools` builds them"
-        if os.environ.get("THORN_REQUIRE_K8S") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    """Where they are; what a test needs of them it asks for by `need`."""
     return TOOLS
 
 
 @pytest.fixture(scope="session")
 def chart(tools: Path) -> Iterator[Chart]:
+    need(tools / "bin" / "hadolint")  # which came with Helm as a library
     with Chart(tools) as one:
         yield one

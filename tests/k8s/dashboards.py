@@ -85,7 +85,7 @@ _OVERVIEW: Final = (
             ),
             _stat(
                 "Receivers down",
-                f"count(max by (subscriber) (thorn_circuit_open{{{_MINE}}}) == 1) or vector(0)",
+                f"count(sum by (subscriber) (thorn_circuit_open{{{_MINE}}}) > 0) or vector(0)",
                 "Subscribers with an open circuit in at least one dispatcher.",
                 red_from=1,
             ),

@@ -1,6 +1,7 @@
-"""A real Prometheus that scrapes a dispatcher on loopback each second."""
+"""A real Prometheus that scrapes dispatchers on loopback every other second."""
 
 import json
+import re
 import subprocess
 import time
 import urllib.error
@@ -8,13 +9,24 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import yaml
 
+from tests.k8s.chart import CHART
+from tests.k8s.having import need
 from tests.support.receivers import closed_port
 
-__all__ = ["Prometheus", "QueryRefused"]
+__all__ = ["Prometheus", "QueryRefused", "alerts"]
+
+SCRAPE: Final = 2  # seconds, and as long a scrape may take: the machine may be busy
+
+
+def alerts(seconds: int) -> dict[str, Any]:
+    """The chart's rules, each waiting so many seconds instead of its minutes; else as they are."""
+    text = (CHART / "files" / "alerts.yaml").read_text()
+    rules: dict[str, Any] = yaml.safe_load(re.sub(r"for: \w+", f"for: {seconds}s", text))
+    return rules
 
 
 class QueryRefused(Exception):
@@ -33,7 +45,7 @@ class Prometheus:
             "static_configs": [{"targets": targets, "labels": labels}],
         }
         settings = {
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": f"{SCRAPE}s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yaml"],
             "scrape_configs": [scrape],
         }
@@ -43,7 +55,7 @@ class Prometheus:
         self._log = (folder / "log").open("wb")
         self._process = subprocess.Popen(
             [
-                tools / "bin" / "prometheus",
+                need(tools / "bin" / "prometheus"),
                 f"--config.file={folder / 'prometheus.yaml'}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
@@ -86,7 +98,19 @@ class Prometheus:
         found: list[Any] = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
         return found
 
+    def course(self, query: str, seconds: float, step: float) -> list[Any]:
+        """What a query was answered in the last `seconds`, every `step`. Raises QueryRefused."""
+        now = time.time()
+        asked = {"query": query, "start": now - seconds, "end": now, "step": step}
+        found: list[Any] = self._get(f"query_range?{urllib.parse.urlencode(asked)}")["result"]
+        return found
+
     def firing(self) -> set[str]:
         """Names of the alerts that fire."""
         alerts = self._get("alerts")["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+
+    def fired(self) -> set[str]:
+        """Names of the alerts that fire or have fired within an hour."""
+        told = self.ask('count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1h]))')
+        return {one["metric"]["alertname"] for one in told}

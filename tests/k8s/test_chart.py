@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.k8s.chart import CHART, EXAMPLES, ROOT, Chart, Refused, kinds, values
+from tests.k8s.having import need
 from tests.k8s.pod_security import faults, pod_of
 from thorn_stream.config import load_settings
 from thorn_stream.core.addresses import REFUSED_NETWORKS, refused_as
@@ -28,7 +29,7 @@ EVERYTHING: Final = "everything-values.yaml"
 def run(tools: Path, *words: str | Path, text: str | None = None) -> str:
     """What a tool prints; AssertionError with its words when it is not content."""
     done = subprocess.run(
-        [tools / "bin" / words[0], *words[1:]],
+        [need(tools / "bin" / words[0]), *words[1:]],
         input=text,
         capture_output=True,
         text=True,
@@ -40,7 +41,7 @@ def run(tools: Path, *words: str | Path, text: str | None = None) -> str:
 
 
 def kubeconform(tools: Path, version: str, text: str) -> str:
-    folder = tools / "schemas" / version
+    folder = need(tools / "schemas" / version)
     return run(
         tools,
         "kubeconform",

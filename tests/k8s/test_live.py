@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real run in which much goes wrong: dashboards answer, alerts fire."""
+"""A real Prometheus scrapes a real run in which much goes wrong: every dashboard has answers."""
 
 import json
 import re
@@ -13,31 +13,25 @@ import yaml
 from tests.e2e.conftest import Settings, receiver, settings  # noqa: F401 - fixtures
 from tests.e2e.rig import Dispatcher, dispatcher, envelope, produce, until
 from tests.k8s.chart import CHART
-from tests.k8s.prometheus import Prometheus, QueryRefused
+from tests.k8s.having import need
+from tests.k8s.prometheus import Prometheus, QueryRefused, alerts
 from tests.support.brokers import Broker
 from tests.support.receivers import Receiver
 
 pytestmark = [
     pytest.mark.k8s,
     pytest.mark.long,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.parametrize("broker", ["embedded"], indirect=True),
 ]
 
-PATIENCE: Final = 90.0
+PATIENCE: Final = 180.0
 BUILT_IN: Final = {"__rate_interval": "15s", "__range": "5m", "__interval": "15s"}
 MAY_BE_EMPTY: Final = {
     "Refused by a validator",  # its receivers stand on loopback, which is allowed here
     "Records lost",  # none were
     "Clock skew",  # told by Apache Kafka's clock; the embedded broker stamps nothing
 }
-
-
-def alerts(seconds: int) -> dict[str, Any]:
-    """The rules, each waiting so many seconds instead of its minutes."""
-    text = (CHART / "files" / "alerts.yaml").read_text()
-    rules: dict[str, Any] = yaml.safe_load(re.sub(r"for: \w+", f"for: {seconds}s", text))
-    return rules
 
 
 def queries(path: Path) -> Iterator[tuple[str, str]]:
@@ -105,7 +99,7 @@ def write(one: Path, subscribers: list[dict[str, Any]]) -> None:
 def check_metrics(tools: Path, one: Dispatcher) -> str:
     """What promtool finds wrong with the names, types and help of what is scraped."""
     done = subprocess.run(
-        [tools / "bin" / "promtool", "check", "metrics"],
+        [need(tools / "bin" / "promtool"), "check", "metrics"],
         input=one.get("/metrics")[1],
         capture_output=True,
         text=True,
@@ -115,14 +109,14 @@ def check_metrics(tools: Path, one: Dispatcher) -> str:
     return done.stdout + done.stderr
 
 
-def test_dashboards_answer_and_alerts_fire(
+def test_every_query_has_an_answer(
     broker: Broker,
     receiver: Receiver,  # noqa: F811
     settings: Settings,  # noqa: F811
     tools: Path,
     tmp_path: Path,
 ) -> None:
-    """Each query has an answer; the alerts of what goes wrong fire, the others stay silent."""
+    """That of each panel and variable, and promtool finds no fault in what is scraped."""
     topic = broker.topic("in")
     made = much_goes_wrong(receiver)
     listed = made.pop("listed")
@@ -132,9 +126,8 @@ def test_dashboards_answer_and_alerts_fire(
     with dispatcher(folder, settings(**made)) as one:
         one.ready(60)
         targets = [f"127.0.0.1:{one.port}"]
-        with Prometheus(tools, tmp_path / "prometheus", targets, alerts(3)) as prometheus:
+        with Prometheus(tools, tmp_path / "prometheus", targets, alerts(15)) as prometheus:
             until(lambda: bool(prometheus.ask("thorn_build_info")), PATIENCE, "scraped")
-            until(lambda: prometheus.firing() == set(), PATIENCE, "silent while all is well")
             write(folder, listed)
             until(lambda: one.metric("thorn_reload_total", result="ok") >= 1, PATIENCE, "reloaded")
             # an ordered one gets what comes after it has begun
@@ -164,10 +157,4 @@ def test_dashboards_answer_and_alerts_fire(
                 until(answered, PATIENCE, "every query answered")
             except AssertionError:
                 pytest.fail("\n".join(said))
-            expected = {"ThornReceiverDead", "ThornCircuitOpen", "ThornDeadLetters"}
-            until(lambda: expected <= prometheus.firing(), PATIENCE, "alerts fire")
-            assert prometheus.firing() == expected
             assert check_metrics(tools, one) == ""
-
-            assert one.stop() == 0
-            until(lambda: "ThornDown" in prometheus.firing(), PATIENCE, "ThornDown fires")
