@@ -3,19 +3,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long test-k8s k8s-tools coverage check audit format docs bench lock clean
+.PHONY: demo test test-long test-k8s test-chart k8s-tools coverage check audit format docs bench lock clean
 
 demo: .venv/run  ## the whole thing, on the embedded broker
 	@$(BIN)/thorn-stream demo $(ARGS)
 
 test: .venv/dev  ## what is quick; parts that need Java are skipped, and say so, where it is missing
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long" $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long and not k8s" $(ARGS)
 
 test-long: .venv/dev  ## what takes minutes as well
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest $(ARGS)
 
 test-k8s: .venv/dev  ## the chart, the alerts and the image's file, with the tools of k8s-tools
 	THORN_REQUIRE_K8S=1 $(BIN)/python -m pytest -m k8s tests/k8s $(ARGS)
+
+test-chart: .venv/dev  ## the part of it that .ci/run takes: needs no more than `make k8s-tools ARGS=check`
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/k8s/test_chart.py tests/k8s/test_live.py $(ARGS)
 
 k8s-tools:  ## builds them once into $$TOOLS_DIR (~/.cache/thorn-stream/tools): minutes; needs Go and apt-get
 	nice -n 19 tests/k8s/tools $(ARGS)
