@@ -1,5 +1,6 @@
 """Stops: nothing is lost, and nothing is repeated."""
 
+import asyncio
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Any
 from tests.e2e.conftest import Settings
 from tests.e2e.rig import dispatcher, envelope, produce, until
 from tests.support.brokers import Broker
-from tests.support.receivers import Receiver
+from tests.support.receivers import Call, Receiver
 
 EVENTS = 3000
 
@@ -69,6 +70,29 @@ def test_two_share_the_work_and_one_takes_over(
     """
     made = settings("/ok", max_in_flight=32)
     share_and_take_over(broker, receiver, made, tmp_path)
+    if not broker.embedded:
+        assert set(deliveries(receiver, "/ok").values()) == {1}
+
+
+def test_who_shares_a_record_with_a_slow_one_has_it_once(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """One receiver's queue is never empty; partitions that move repeat nothing to the other.
+
+    What waits in the queue is parked before they go. (On the embedded broker as above.)
+    """
+    made = settings("/ok", max_in_flight=32)
+    made["subscribers"].append(
+        {"id": "slow", "event": "**", "url": receiver.url("/slow"), "max_in_flight": 2}
+    )
+
+    async def slow(call: Call) -> None:
+        await asyncio.sleep(0.3)
+        await call.answer(200)
+
+    receiver.modes["slow"] = slow
+    share_and_take_over(broker, receiver, made, tmp_path)
+    assert receiver.count("/slow") > 0
     if not broker.embedded:
         assert set(deliveries(receiver, "/ok").values()) == {1}
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.dispatching import (
     OK,
     ORDERS,
@@ -11,6 +13,7 @@ from tests.support.dispatching import (
     status,
     subscriber,
     told,
+    value,
 )
 from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
@@ -224,8 +227,8 @@ def test_what_settles_just_before_the_deadline_is_committed() -> None:
     world.live(life())
 
 
-def test_what_is_queued_or_held_is_repeated_by_the_next_worker() -> None:
-    """It was not begun, so the drain does not wait for it; nothing else is repeated."""
+def test_what_is_queued_or_held_is_begun_by_the_next_worker() -> None:
+    """The drain does not wait for it, and it is not parked: nobody else has had its record."""
     world = World()
 
     async def first() -> None:
@@ -234,11 +237,12 @@ def test_what_is_queued_or_held_is_repeated_by_the_next_worker() -> None:
         rig = Rig(
             world,
             subscriber("slow", event="order.*"),
-            subscriber("failing", event="order.*", max_in_flight=100),
+            subscriber("failing", event="stock.*", max_in_flight=100),
             answers=answers,
             limits=limits,
         ).start()
         rig.publish(count=4)
+        rig.publish(value(event="stock.low"), count=4)
         await rig.until(lambda: len(rig.waiting) == 4)
         assert [lane.depth for lane in rig.dispatcher.lanes] == [3, 0]
         assert await rig.worker.drain(25.0)
@@ -247,25 +251,70 @@ def test_what_is_queued_or_held_is_repeated_by_the_next_worker() -> None:
         assert rig.tier_committed(5) == 0
 
     async def second() -> None:
-        names = "slow", "failing"
-        rig = Rig(world, *(subscriber(name) for name in names)).start()
-        await rig.until(lambda: rig.committed == 4 and rig.tier_committed(5) == 4)
+        ones = subscriber("slow", event="order.*"), subscriber("failing", event="stock.*")
+        rig = Rig(world, *ones).start()
+        await rig.until(lambda: rig.committed == 8 and rig.tier_committed(5) == 4)
         assert offsets(rig.sent_to("http://slow")) == [1, 2, 3]
-        # the three whose event was not done again, and the four that were held
-        failing = rig.sent_to("http://failing")
-        assert sorted((attempt_number(each), *offsets([each])) for each in failing) == [
-            (1, 1),
-            (1, 2),
-            (1, 3),
-            (2, 0),
-            (2, 1),
-            (2, 2),
-            (2, 3),
-        ]
+        assert [attempt_number(each) for each in rig.sent_to("http://failing")] == [2, 2, 2, 2]
 
     world.live(first())
     world.live(second())
     assert world.dead == []
+    assert not world.parked
+
+
+@pytest.mark.parametrize("how", ["drained", "revoked"])
+def test_what_is_queued_of_a_record_that_others_had_is_parked(how: str) -> None:
+    """The next owner would call those again. Each is called once, by whichever Worker."""
+    world = World()
+    ones = [subscriber("slow", event="order.*"), subscriber("quick")]
+    slow: list[int] = []
+
+    async def first() -> None:
+        limits = Limits(max_in_flight=1, lane_wait_max=100.0)
+        answers = {"http://slow": in_a_second, "http://quick": OK}
+        rig = Rig(world, *ones, answers=answers, limits=limits).start()
+        rig.publish(count=4)
+        await rig.until(lambda: len(rig.sent_to("http://quick")) == 4)
+        if how == "revoked":
+            assert await rig.main.revoke(ORDERS)
+        else:
+            assert await rig.worker.drain(25.0)
+        assert rig.committed == 4
+        assert len(world.parked) == 3
+        assert await rig.worker.drain(25.0)
+        assert await rig.worker.leave(1.0)
+        slow.extend(offsets(rig.sent_to("http://slow")))
+
+    async def second() -> None:
+        rig = Rig(world, *ones).start()
+        await rig.until(lambda: not world.cursors and rig.parked_committed == 3)
+        slow.extend(offsets(rig.sent_to("http://slow")))
+        assert sorted(slow) == [0, 1, 2, 3]
+        assert rig.sent_to("http://quick") == []
+
+    world.live(first())
+    world.live(second())
+    assert world.dead == []
+
+
+def test_what_is_queued_during_a_hold_is_not_parked() -> None:
+    """The partitions may be another's already, who has begun it."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(max_in_flight=1, lane_wait_max=100.0)
+        answers = {"http://slow": in_a_second, "http://quick": OK}
+        ones = subscriber("slow"), subscriber("quick")
+        rig = Rig(world, *ones, answers=answers, limits=limits).start()
+        rig.publish(count=4)
+        await rig.until(lambda: len(rig.sent_to("http://quick")) == 4)
+        rig.main.hold_commits = True
+        rig.worker.main.begin_hold()
+        await rig.worker.drain(2.0)
+        assert not world.parked
+
+    world.live(life())
 
 
 def test_a_drain_against_a_failing_sink_ends_in_time_and_loses_nothing() -> None:

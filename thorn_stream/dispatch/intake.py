@@ -54,7 +54,8 @@ class Intake:
     `take(record, entry)` begins a Record's work and returns how many Deliveries that was.
     `hold_back` says that nothing more should be taken just now, `forgot` that partitions are gone;
     `look` is called before anything is begun: whoever it is looks for a stall. `assigned` is told
-    of each new Ledger before anything enters it: its `note` is what the last commit told.
+    of each new Ledger before anything enters it: its `note` is what the last commit told. `leaving`
+    is called when Ledgers have begun to drain: what is queued for them can still be parked.
     `under_way(ledger, left)` says whether more than the Ledger knows is to end before a partition
     is given away, `left` seconds before it is in any case.
     """
@@ -74,6 +75,7 @@ class Intake:
         self.hold_back: Callable[[], bool] = lambda: False
         self.forgot: Callable[[], None] = lambda: None
         self.look: Callable[[], None] = lambda: None
+        self.leaving: Callable[[], None] = lambda: None
         self.assigned: Callable[[Ledger], None] = lambda _: None
         self.under_way: Callable[[Ledger, float], bool] = lambda _, __: False
         self._source = source
@@ -210,6 +212,7 @@ class Intake:
         ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
         for ledger in ours:
             ledger.drain()
+        self.leaving()
         deadline = self._context.clock.monotonic() + _REVOKE_WITHIN
         self._revoking.append((event, ours, deadline))
         self._answer_revocations()

@@ -116,8 +116,7 @@ class Lanes:
         if found is Place.HOLD:
             self._holding.add(lane)
         delivery.queued_at = now
-        lane.push(delivery)
-        self._size += delivery.entry.size
+        self._push(lane, delivery)
         self._queued[lane] = None
         if not slow:
             self._queue_up(lane)
@@ -253,11 +252,23 @@ class Lanes:
             self._rest(lane)
         return taken
 
-    def take_out(self, lane: Lane) -> list[Delivery]:
-        """All that a Lane has queued."""
-        taken = [self._drop(lane, queue) for queue in lane.queues() for _ in range(len(queue))]
+    def take_out(self, lane: Lane, *, leaving: bool = False) -> list[Delivery]:
+        """All that a Lane has queued; or what of it is of partitions that are about to go."""
+        queued = [self._drop(lane, queue) for queue in lane.queues() for _ in range(len(queue))]
+        taken = []
+        for delivery in queued:
+            if leaving and not delivery.entry.ledger.draining:
+                self._push(lane, delivery)
+            else:
+                taken.append(delivery)
         self._rest(lane)
         return taken
+
+    def take_all(self, *, leaving: bool = False) -> list[Delivery]:
+        """The same of every Lane; what was set aside during a hold is forgotten with it."""
+        if not leaving:
+            self._aside.clear()
+        return [one for lane in list(self._queued) for one in self.take_out(lane, leaving=leaving)]
 
     def off_hold(self) -> list[Delivery]:
         """Take out what was set aside while its Source was on hold, and may go on now."""
@@ -271,11 +282,9 @@ class Lanes:
                 (self._aside if ledger.tally.hold.on else free).append(delivery)
         return free
 
-    def abandon(self) -> None:
-        """Forget all that is queued; nothing of it was begun, so the next owner repeats it."""
-        self._aside.clear()
-        for lane in list(self._queued):
-            self.take_out(lane)
+    def _push(self, lane: Lane, delivery: Delivery) -> None:
+        lane.push(delivery)
+        self._size += delivery.entry.size
 
     def _drop(self, lane: Lane, queue: deque[Delivery]) -> Delivery:
         delivery = lane.drop(queue)

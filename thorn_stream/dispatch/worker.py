@@ -37,6 +37,7 @@ class Worker:
         self.waiting = waiting
         self.main = Intake(*main, dispatcher.consume, context)
         self.main.hold_back = lambda: dispatcher.lanes.holding
+        self.main.leaving = lambda: dispatcher.part(dispatcher.lanes.take_all(leaving=True))
         self.retry = Intake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
         self.intakes: tuple[Intake, ...] = (self.main, self.retry)
@@ -160,14 +161,14 @@ class Worker:
         """Stop intake, let what is under way end, commit; True when nothing was left open.
 
         What is queued or held was not begun: its offsets are not committed, so the next owner
-        of the partitions repeats it.
+        of the partitions begins it; what shares its record with others is parked instead.
         """
         deadline = self._now() + within
         for intake in self._all:
             intake.stop_taking()
         if self.parked is not None:
             self.parked.stop_taking()
-        self.dispatcher.lanes.abandon()
+        self.dispatcher.part(self.dispatcher.lanes.take_all())
         ended = await self._until(lambda: not self._busy, deadline)
         if self.parked is not None:  # what has ended moved cursors, and commits may wait for them
             ended = await self._until(self.parked.finish, deadline) and ended
