@@ -66,6 +66,10 @@ helm install thorn helm/thorn-stream -f values.yaml
 helm test thorn --logs
 ```
 
+Two values only you know: `image.repository`, where you pushed the image to, and, with alerts,
+`prometheusRule.runbookBase`, where the runbooks can be read. The notes after an installation say
+which is missing.
+
 Secrets are never rendered: `config` refers to them (`env:NAME`, `file:PATH`), `extraEnv` and
 `extraVolumes` bring them in. Every object that may be left out has a switch, `....enabled`; what
 the cluster offers is never asked. Misspelt values are refused, those under `config` too.

@@ -189,9 +189,10 @@ def test_commits_that_are_refused(parts: Parts) -> None:
 
 def test_hand_overs_that_are_refused(parts: Parts) -> None:
     """ThornHandOverFailing: retries cannot be written."""
-    with parts.run(circuit={"failures": 1000}) as (prometheus, (_, end)):
+    with parts.run(circuit={"failures": 1000}) as (prometheus, (ones, end)):
         parts.mood.status = 503
-        end()  # it has a producer as well
+        until(lambda: ones[0].metric("thorn_retries_total") > 0, PATIENCE, "retries")
+        end()  # what sends has a producer as well
         parts.broker.real.fail_next(PRODUCE, [REFUSED] * 2000)  # type: ignore[union-attr]
         fires(prometheus, "HandOverFailing")
 

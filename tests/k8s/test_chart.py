@@ -296,15 +296,23 @@ def test_the_test_runs_the_program_of_the_chart(chart: Chart) -> None:
 
 
 def test_the_notes_say_what_to_do_next(chart: Chart) -> None:
-    """That nobody is subscribed, and that there are no alerts; neither where it is not so."""
+    """That nobody is subscribed, no image pushed, no alert made; where it is so alone."""
     (bare,) = [text for name, text in chart.files({}).items() if name.endswith("NOTES.txt")]
     assert "helm test thorn" in bare
     assert "Nobody is subscribed" in bare
     assert "There are no alerts" in bare
+    assert "set image.repository" in bare
+    (alone,) = [
+        text
+        for name, text in chart.files({"prometheusRule": {"enabled": True}}).items()
+        if name.endswith("NOTES.txt")
+    ]
+    assert "set prometheusRule.runbookBase" in alone
     given = values(EVERYTHING)
     (full,) = [text for name, text in chart.files(given).items() if name.endswith("NOTES.txt")]
     assert "Nobody" not in full
     assert "alerts" not in full
+    assert "image.repository" not in full
 
 
 # --- alerts ---------------------------------------------------------------------------------------
