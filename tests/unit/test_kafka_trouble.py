@@ -270,8 +270,8 @@ def test_one_line_of_librdkafka_per_facility_and_half_minute(
 @pytest.mark.parametrize(
     ("client", "more", "expected"),
     [
-        ({}, {}, (10, 3)),
-        ({"session_timeout_ms": "6000", "heartbeat.interval.ms": 1000}, {}, (6, 1)),
+        ({}, {}, (10, 1)),
+        ({"session_timeout_ms": "6000", "heartbeat.interval.ms": 2000}, {}, (6, 2)),
         ({}, {"embedded": True}, (3, 0.5)),
         ({"session.timeout.ms": 6000}, {"protocol": "consumer"}, None),
     ],

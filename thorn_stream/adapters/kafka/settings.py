@@ -49,7 +49,7 @@ _COMMON: Final[dict[str, Any]] = {
 
 _READING: Final[dict[str, Any]] = {
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 3_000,
+    "heartbeat.interval.ms": 1_000,  # with one a member learns of each step of a rebalance
     "fetch.queue.backoff.ms": 5,  # a full second by default, in which a full queue runs dry
     "queued.max.messages.kbytes": 8_192,
     "queued.min.messages": 5_000,
