@@ -183,7 +183,7 @@ class Ask:
     """One slice of a partition: records from `begin` up to `end`, or to what there is now (None).
 
     `wanted` maps keys to the first offset wanted of each, None stands for every record. It ends
-    after `records` of them, or `size` bytes.
+    after `records` of them, or `size` bytes. `identify`: the topic's id is asked for, too.
     """
 
     partition: Partition
@@ -192,6 +192,7 @@ class Ask:
     wanted: Mapping[bytes | None, int] | None = None
     records: int = 1000
     size: int = 4_194_304
+    identify: bool = False
 
 
 @dataclass(slots=True)
@@ -199,7 +200,8 @@ class Slice:
     """What was read for an `Ask`: all that is wanted from its `begin` up to `next` is in `records`.
 
     `low` is the first offset that Kafka still has, `high` the one after the last. With an `error`
-    nothing was read.
+    nothing was read. `topic` is Kafka's own id of it (KIP-516), where it was asked for and is
+    known: a topic that is made again under its name has another.
     """
 
     records: Sequence[Record] = ()
@@ -207,6 +209,7 @@ class Slice:
     low: int = 0
     high: int = 0
     error: str | None = None
+    topic: str = ""
 
 
 class Replay(Protocol):

@@ -1,12 +1,22 @@
 """The Replay port, held by KafkaReplay against both brokers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from tests.support.brokers import Broker, numbered
-from thorn_stream.adapters.kafka import KafkaReplay, KafkaSink, ReplaySettings, SinkSettings
+from thorn_stream.adapters.kafka import (
+    KafkaReplay,
+    KafkaSink,
+    ReplaySettings,
+    SinkSettings,
+    delete_topics,
+    describe,
+)
 from thorn_stream.core.records import Headers, Partition
 from thorn_stream.ports import Ask, SendFailed, Slice
 
@@ -156,5 +166,52 @@ def test_a_partition_can_be_chosen_for_writing(broker: Broker) -> None:
         async with replaying(broker) as replay:
             for number, values in enumerate(([b"0"], [], [b"2", b"2"])):
                 assert await reach(replay, Ask(Partition(topic, number), 0)) == values
+
+    run(test())
+
+
+def test_a_topic_is_known_by_its_id_where_it_is_asked_for(broker: Broker) -> None:
+    """Apache Kafka tells it, the same each time; the embedded broker has none, and holds nobody up.
+
+    One that is made again under its name has another.
+    """
+    topic = broker.topic("parked", 2)
+
+    async def ids() -> list[str]:
+        async with replaying(broker) as replay:
+            found = [
+                await one_slice(replay, Ask(Partition(topic, number), 0, 0, identify=identify))
+                for number, identify in ((0, True), (1, True), (0, False))
+            ]
+            assert [each.error for each in found] == [None] * 3
+            return [each.topic for each in found]
+
+    first = asyncio.run(ids())
+    if broker.embedded:
+        assert first == ["", "", ""]
+        return
+    assert first[0]
+    assert first == [first[0], first[0], ""]
+    delete_topics(broker.client, [topic], 20)
+    until = time.monotonic() + 60
+    while topic in describe(broker.client, 20).topics:  # brokers hear of it a moment later
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    broker.topic("parked", 2)
+    second = asyncio.run(ids())
+    assert second[0]
+    assert second[0] != first[0]
+
+
+@pytest.mark.kafka
+def test_the_id_of_a_topic_that_is_not_there_is_an_error(apache_broker: Broker) -> None:
+    """As any question about it: it is asked again later."""
+    missing = Partition(apache_broker.name("no"), 0)
+
+    async def test() -> None:
+        async with replaying(apache_broker) as replay:
+            found = await one_slice(replay, Ask(missing, 0, 0, identify=True))
+            assert found.error
+            assert missing.topic in found.error
 
     run(test())

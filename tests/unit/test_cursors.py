@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from thorn_stream.core.cursors import (
     Cursor,
     CursorKey,
+    Ground,
     epoch_in,
     found,
     note_of,
@@ -31,6 +32,7 @@ cursors = st.builds(
     error=st.text(max_size=20),
     definition=st.text(max_size=20),
     unknown_since=whole,
+    topic=st.text(max_size=20),
 )
 
 
@@ -126,10 +128,50 @@ def test_beyond_the_end_of_the_partition_nothing_holds() -> None:
     """It is garbled, or of a topic that was made anew: what stands below it is not done."""
     old, new = CursorKey(0, 4, "a"), CursorKey(0, 5, "a")
     both = [pair(old, Cursor(1)), pair(new, Cursor(8))]
-    assert found(both, 0, 4, 8).live == {"a": Cursor(8)}
-    known = found(both, 0, 4, 7)
+    assert found(both, 0, 4, Ground(8)).live == {"a": Cursor(8)}
+    known = found(both, 0, 4, Ground(7))
     assert (known.live, known.garbled) == ({"a": Cursor(1)}, 1)
     assert (known.epoch, known.stale) == (6, [old, new])
+
+
+def test_of_a_topic_that_was_made_anew_nothing_holds() -> None:
+    """However far it reaches: offsets of the old one say nothing about the new one's."""
+    old, ours, bare = Cursor(5, count=3, topic="one"), Cursor(6, topic="two"), Cursor(7)
+    names = [CursorKey(0, 4, name) for name in ("a", "b", "c")]
+    known = found(map(pair, names, [old, ours, bare]), 0, 0, Ground(100, "two"))
+    assert known.live == {"b": ours, "c": bare}
+    assert known.gone == {"a": old}
+    assert (known.epoch, known.stale, known.garbled) == (5, names, 0)
+
+
+def test_where_the_topic_is_not_known_every_cursor_holds() -> None:
+    """A broker without ids, or an older cursor: it is judged by the end of the partition alone."""
+    told = [pair(CursorKey(0, 4, "a"), Cursor(5, topic="one"))]
+    assert set(found(told, 0, 0, Ground(100)).live) == {"a"}
+    assert set(found(told, 0, 0, Ground(100, "one")).live) == {"a"}
+    assert found(told, 0, 0, Ground(4)).garbled == 1
+
+
+def test_of_another_topic_the_younger_cursor_counts() -> None:
+    """The older one has been replaced by it; what is below the committed epoch is left over."""
+    old, new = CursorKey(0, 4, "a"), CursorKey(0, 5, "a")
+    both = [pair(old, Cursor(1, topic="two")), pair(new, Cursor(8, topic="one"))]
+    known = found(both, 0, 4, Ground(100, "two"))
+    assert (known.live, known.gone) == ({}, {"a": Cursor(8, topic="one")})
+    known = found(both, 0, 6, Ground(100, "two"))
+    assert (known.live, known.gone, known.stale) == ({}, {}, [old, new])
+
+
+def test_what_was_passed_over_is_kept_though_its_topic_is_another() -> None:
+    """Committed offsets that were carried over with their topic: nothing below them comes again.
+
+    What is done above the cursor, and how many wait, is doubted.
+    """
+    copied = Cursor(5, done="v1:AAAA", count=3, through=9, error="x", topic="one")
+    told = [pair(CursorKey(0, 4, "a"), copied)]
+    known = found(told, 0, 4, Ground(100, "two", begun=6))
+    assert known.live["a"] == Cursor(5, through=9, error="x", topic="one")
+    assert found(told, 0, 4, Ground(100, "two", begun=5)).gone["a"].next == 5
 
 
 def test_a_late_deletion_hides_nothing() -> None:

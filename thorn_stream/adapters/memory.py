@@ -346,12 +346,14 @@ class MemoryReplay:
     """Reads again what `logs` returns of a topic: Records of rising offsets, as in a `MemorySink`.
 
     `asked` keeps every Ask. While `hold`, no slice is answered until `release`; while `refuse` has
-    a text, each ends with it. `low` is the first offset that a partition still has.
+    a text, each ends with it. `low` is the first offset that a partition still has, `ids` Kafka's
+    own id of a topic, where it has one.
     """
 
     def __init__(self, logs: Callable[[str], Sequence[Record]]) -> None:
         self.asked: list[Ask] = []
         self.low: dict[Partition, int] = {}
+        self.ids: dict[str, str] = {}
         self.hold = False
         self.refuse: str | None = None
         self._logs = logs
@@ -397,6 +399,7 @@ class MemoryReplay:
                 records.append(record)
                 size += record.size
         found.records = records
+        found.topic = self.ids.get(ask.partition.topic, "") if ask.identify else ""
         return found
 
 

@@ -7,7 +7,7 @@ text, `partition/epoch/subscriber`; its value JSON, or nothing when all has been
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from thorn_stream.core import offsets
@@ -16,6 +16,7 @@ __all__ = [
     "Cursor",
     "CursorKey",
     "Found",
+    "Ground",
     "epoch_in",
     "found",
     "known_at",
@@ -49,7 +50,8 @@ class Cursor:
     metadata does). `count` deliveries wait in the offsets below `through`; None where that is not
     known. `oldest` (unix milliseconds) is when the first of them was parked. `error` is the last
     one. `definition` is the receiver's own, when it came with an event; `unknown_since` (unix
-    milliseconds) when it was first looked up in vain.
+    milliseconds) when it was first looked up in vain. `topic` is Kafka's id of the topic that the
+    offsets are of; empty where that is not known.
     """
 
     next: int
@@ -60,6 +62,22 @@ class Cursor:
     error: str = ""
     definition: str = ""
     unknown_since: int | None = None
+    topic: str = ""
+
+
+class Ground(NamedTuple):
+    """The partition that cursors are of, as it is now.
+
+    `reach` is its end (None: not asked for), `topic` Kafka's id of its topic (empty: not known).
+    From `begun` on nothing has been read of it: all that stands there is yet to come.
+    """
+
+    reach: int | None = None
+    topic: str = ""
+    begun: int = 0
+
+
+_ANY: Final = Ground()
 
 
 @dataclass(slots=True)
@@ -67,18 +85,20 @@ class Found:
     """The cursors of one partition as its new owner finds them.
 
     `live` are those that hold, `stale` the keys of all that was written under earlier epochs, to
-    be deleted when `live` stands anew under the owner's own: `epoch`.
+    be deleted when `live` stands anew under the owner's own: `epoch`. `gone` are those of a topic
+    that was deleted with all they stand for.
     """
 
     epoch: int
     live: dict[str, Cursor] = field(default_factory=dict)
     stale: list[CursorKey] = field(default_factory=list)
+    gone: dict[str, Cursor] = field(default_factory=dict)
     garbled: int = 0
 
 
 def written(cursor: Cursor) -> bytes:
     told: dict[str, Any] = {"next": cursor.next}
-    for name in ("done", "count", "oldest", "error", "definition", "unknown_since"):
+    for name in ("done", "count", "oldest", "error", "definition", "unknown_since", "topic"):
         value = getattr(cursor, name)
         if value not in (None, ""):
             told[name] = value
@@ -118,6 +138,7 @@ def _cursor(told: Any) -> Cursor:
         error=_text(told, "error"),
         definition=_text(told, "definition"),
         unknown_since=_whole(told, "unknown_since"),
+        topic=_text(told, "topic"),
     )
 
 
@@ -158,13 +179,13 @@ def found(
     records: Iterable[tuple[bytes | None, bytes | None]],
     partition: int,
     committed: int,
-    reach: int | None = None,
+    ground: Ground = _ANY,
 ) -> Found:
     """Work out which cursors hold, from all records of a cursors partition in their order.
 
     `committed` is the epoch in the partition's committed note: its owner had written everything
     that was live under it, so older ones count for nothing. Of younger ones the youngest does.
-    Cursors beyond `reach`, the end of the parked partition, stand for nothing that is there.
+    Cursors beyond the end of the partition stand for nothing that is there.
     """
     told: dict[CursorKey, Cursor | None] = {}
     result = Found(committed + 1)
@@ -180,11 +201,34 @@ def found(
         if cursor is None:
             continue
         result.stale.append(place)
-        if reach is not None and cursor.next > reach:
+        counts = place.epoch >= committed
+        if _is_of_another(cursor, ground):
+            if counts:
+                _of_another(result, place.subscriber, cursor, ground)
+        elif ground.reach is not None and cursor.next > ground.reach:
             result.garbled += 1
-        elif place.epoch >= committed:
+        elif counts:
             result.live[place.subscriber] = cursor
     return result
+
+
+def _is_of_another(cursor: Cursor, ground: Ground) -> bool:
+    """Whether its topic is known to be another than the one that has the name now."""
+    return bool(cursor.topic and ground.topic) and cursor.topic != ground.topic
+
+
+def _of_another(result: Found, name: str, cursor: Cursor, ground: Ground) -> None:
+    """Its offsets mean nothing now, and must hide nothing.
+
+    A topic that Kafka made anew is read from its beginning, so all that is there comes without a
+    cursor. Where it is not, the offsets were carried over with the group's (a copy of the cluster,
+    a backup): then what was passed over is found from here, some of it for the second time.
+    """
+    if cursor.next < ground.begun:
+        result.live[name] = replace(cursor, done="", count=None)
+    else:
+        result.live.pop(name, None)
+        result.gone[name] = cursor
 
 
 def known_at(cursor: Cursor) -> offsets.Known | None:

@@ -84,6 +84,7 @@ class LiveCursor:
         "rests_until",
         "settled_since",
         "stands",
+        "topic",
         "unknown_since",
         "waiting",
         "written_at",
@@ -115,6 +116,7 @@ class LiveCursor:
         self.error = cursor.error
         self.definition = cursor.definition
         self.unknown_since = cursor.unknown_since
+        self.topic = cursor.topic
         self.began_at = self.rests_until = self.written_at = 0.0
         self.settled_since = 0  # records, since it was last written
 
@@ -216,6 +218,7 @@ class LiveCursor:
             error=self.error[:200],
             definition=self.definition,
             unknown_since=self.unknown_since,
+            topic=self.topic,
         )
 
     def acknowledged(self) -> None:

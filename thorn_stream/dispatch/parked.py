@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from thorn_stream.core import cursors
-from thorn_stream.core.cursors import Cursor, CursorKey, Found
+from thorn_stream.core.cursors import Cursor, CursorKey, Found, Ground
 from thorn_stream.core.deliveries import Delivery
 from thorn_stream.core.envelope import Undecodable
 from thorn_stream.core.handover import restore
@@ -49,10 +49,23 @@ class ParkedTopics:
 class _Part:
     """One partition of the parked topic, in one assignment."""
 
-    __slots__ = ("again_at", "cursors", "early", "epoch", "ledger", "note", "raw", "ready", "stale")
+    __slots__ = (
+        "again_at",
+        "begun",
+        "cursors",
+        "early",
+        "epoch",
+        "ledger",
+        "note",
+        "raw",
+        "ready",
+        "stale",
+        "topic",
+    )
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.begun = ledger.end  # below it nothing comes any more, from it on everything
         self.cursors: dict[bytes, LiveCursor] = {}
         self.early: deque[tuple[Record, Entry]] = deque()  # came before the cursors were known
         self.raw: dict[bytes | None, bytes | None] = {}
@@ -60,6 +73,7 @@ class _Part:
         self.note: str | None = None  # once it is to be committed
         self.stale: list[CursorKey] = []
         self.ready = False
+        self.topic = ""  # Kafka's id of it, where that is known
         self.again_at = 0.0  # when the cursors topic is asked again; 0: it was not refused
 
     @property
@@ -130,9 +144,7 @@ class Parked:
         self._replay.read(Ask(Partition(self._topics.cursors, part.number), begin), arrived)
 
     def _judge_cursors(self, part: _Part) -> None:
-        """One beyond the partition's end is garbled, or of a topic that was made anew."""
-        epoch = cursors.epoch_in(part.ledger.note)
-        found = cursors.found(part.raw.items(), part.number, epoch)
+        """They hold for the topic as it is now: it may have been deleted and made anew."""
 
         def arrived(_: Ask, reach: Slice) -> None:
             if part.ledger.closed:
@@ -141,12 +153,12 @@ class Parked:
             if reach.error is not None:
                 part.again_at = self._clock.monotonic() + _ASK_AGAIN
                 return
-            self._take_over(part, cursors.found(part.raw.items(), part.number, epoch, reach.high))
+            part.topic = reach.topic
+            ground = Ground(reach.high, reach.topic, part.begun)
+            epoch = cursors.epoch_in(part.ledger.note)
+            self._take_over(part, cursors.found(part.raw.items(), part.number, epoch, ground))
 
-        if all(cursor.next <= part.ledger.end for cursor in found.live.values()):
-            self._take_over(part, found)
-        else:
-            self._replay.read(Ask(part.ledger.partition, 0, 0), arrived)
+        self._replay.read(Ask(part.ledger.partition, 0, 0, identify=True), arrived)
 
     def _take_over(self, part: _Part, found: Found) -> None:
         """Write all that is live anew; when Kafka has it, the epoch is told with the commit."""
@@ -154,6 +166,9 @@ class Parked:
         for _ in range(found.garbled):
             self._observer.ignored("cursor")
         part.epoch, part.stale = found.epoch, found.stale
+        if found.gone:  # how many waited, as far as their cursors knew: for each there was one
+            count = sum(cursor.count or 1 for cursor in found.gone.values())
+            self._observer.lost_records(self.intake.group, part.ledger.partition, count)
         for name, cursor in found.live.items():
             if cursors.known_at(cursor) is None:
                 self._observer.ignored("cursor")
@@ -162,6 +177,7 @@ class Parked:
             if one.counted < end:
                 one.count = None
             one.newest = max(one.newest, end - 1)
+            one.topic = part.topic or one.topic
             part.cursors[one.key] = one
             self._stand(part, one)
         self._look_whether_ready(part)
@@ -226,7 +242,8 @@ class Parked:
                 why = held.why if isinstance(held, Undecodable) else "its key is not its subscriber"
                 self._dispatcher.undecodable(record, why, entry)
                 return 0
-            begin = Cursor(record.offset, count=0, oldest=max(0, record.timestamp))
+            oldest = max(0, record.timestamp)
+            begin = Cursor(record.offset, count=0, oldest=oldest, topic=part.topic)
             cursor = LiveCursor(
                 entry.ledger.partition, held.subscriber, begin, self._tally, self._has_changed
             )

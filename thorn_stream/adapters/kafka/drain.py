@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.intake import record_of
@@ -28,6 +36,8 @@ __all__ = ["KafkaReplay", "ReplaySettings"]
 _SLICE: Final = 1.0  # seconds
 _POLL: Final = 0.05
 _ANSWER: Final = 2.0  # seconds for the question how far a partition reaches
+_NO_ID: Final = "AAAAAAAAAAAAAAAAAAAAAA"
+"""What a broker that gives topics no ids tells of one: 16 zero bytes."""
 _BATCH: Final = 500
 _READING: Final[dict[str, Any]] = {
     "fetch.queue.backoff.ms": 5,
@@ -69,6 +79,8 @@ class KafkaReplay:
         given = common(settings.client)
         self._loop = asyncio.get_running_loop()
         self._asked: SimpleQueue[tuple[Ask, Callable[[Ask, Slice], None]] | None] = SimpleQueue()
+        self._settings = settings
+        self._admin: AdminClient | None = None  # only while it is asked
         self._at: tuple[Partition, int] | None = None  # what is fetched, and read next
         self._ended = asyncio.Event()
         own = {"group.id": settings.group, **_FIXED}
@@ -109,6 +121,7 @@ class KafkaReplay:
         if self._at is not None:
             self._consumer.unassign()
             self._at = None
+        self._admin = None
         self._consumer.poll(0)
 
     def _slice(self, ask: Ask) -> Slice:
@@ -125,11 +138,12 @@ class KafkaReplay:
             return Slice(error=f"{type(error).__name__}, a fault in thorn_stream: see the log")
 
     def _read(self, ask: Ask) -> Slice:
+        topic = self._identity(ask.partition.topic) if ask.identify else ""
         low, high = watermarks(self._consumer, ask.partition, _ANSWER)
         begin = max(ask.begin, low)
         end = high if ask.end is None else min(ask.end, high)
         if begin >= end:
-            return Slice(next=max(begin, ask.begin), low=low, high=high)
+            return Slice(next=max(begin, ask.begin), low=low, high=high, topic=topic)
         if self._at != (ask.partition, begin):
             self._consumer.assign([TopicPartition(*ask.partition, begin)])
             self._at = (ask.partition, begin)
@@ -145,7 +159,24 @@ class KafkaReplay:
         at = begin if reading.next is None else reading.next
         if self._at is not None:
             self._at = (ask.partition, at) if reading.whole else None
-        return Slice(reading.records, at, low, high)
+        return Slice(reading.records, at, low, high, topic=topic)
+
+    def _identity(self, topic: str) -> str:
+        """Kafka's id of a topic; nothing where it does not tell. Without an answer it raises."""
+        if self._settings.embedded:
+            return ""  # it deletes no topics and describes none
+        if self._admin is None:
+            self._admin = make(AdminClient, common(self._settings.client))
+        asked = self._admin.describe_topics(TopicCollection([topic]), request_timeout=_ANSWER)
+        try:
+            told = str(asked[topic].result(timeout=2 * _ANSWER).topic_id)
+        except TimeoutError:
+            raise TimeoutError(f"no answer about the topic {topic}") from None
+        except KafkaException as error:
+            if error.args[0].code() in codes.NO_ANSWER:
+                raise
+            return ""
+        return "" if told == _NO_ID else told
 
     def _take(self, messages: list[Message], reading: "_Reading") -> bool:
         """Take in what came; False when that was no record."""
