@@ -14,10 +14,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its
 )
 
 from tests.e2e.conftest import Settings
-from tests.e2e.rig import Dispatcher, committed, dispatcher, envelope, produce, until
+from tests.e2e.rig import Dispatcher, committed, dispatcher, envelope, produce, read_all, until
 from tests.support.brokers import Broker
 from tests.support.ordering import OrderChecker, keyed
 from tests.support.receivers import Receiver
+from thorn_stream.adapters.kafka import delete_topics, describe
 
 WITHIN = 90
 """Seconds: a busy machine is slow."""
@@ -98,6 +99,57 @@ def test_what_retention_took_before_it_was_drained_is_counted(
         )
         assert one.stop() == 0
     assert receiver.count("/ok") == 200
+
+
+@pytest.mark.parametrize("broker", ["apache"], indirect=True)
+def test_a_parked_topic_made_anew_beyond_an_old_cursor_is_drained_whole(
+    broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
+) -> None:
+    """The same records stand in a new topic: the cursor in the midst of them is the old one's."""
+    broker.topic("in", 2)
+    made = settings() | {"subscribers": [], "subscriber_files": ["own/*.yaml"]}
+    own = {"id": "a", "event": "order.*", "url": receiver.url("/ok")}
+    servers, parked = broker.client["bootstrap_servers"], f"{broker.prefix}.parked"
+    folder = tmp_path / "one"
+    write_subscribers(folder, own | {"state": "paused"})
+    with dispatcher(folder, made) as one:
+        one.ready(WITHIN)
+        park(one, broker, 30)
+        write_subscribers(folder, own)
+        until(lambda: receiver.count("/ok") == 30, WITHIN, "drained")
+        assert one.stop() == 0
+    write_subscribers(folder, own | {"state": "paused"})
+    with dispatcher(folder, made) as one:
+        one.ready(WITHIN)
+        more: list[bytes | None] = [envelope("order.created", n=n) for n in range(30, 50)]
+        produce(servers, broker.name("in"), more)
+        until(lambda: committed(servers, parked, parked) == (50, 50), WITHIN, "passed over")
+        assert one.stop() == 0
+    numbers = make_anew(broker, parked)
+    assert committed(servers, parked, parked) == (0, 50)
+    write_subscribers(folder, own)
+    with dispatcher(folder, made) as one:
+        one.ready(WITHIN)
+        until(lambda: committed(servers, parked, parked) == (50, 50), WITHIN, "read again")
+        until(lambda: receiver.count("/ok") == 30 + 50, WITHIN, "whole")
+        assert one.metric("thorn_records_lost_total", topic=parked) == 20  # of the old topic
+        assert one.stop() == 0
+    assert len(deliveries(receiver, "/ok")) == 50
+    assert numbers == {partition_of(servers, parked, 50)}
+
+
+def make_anew(broker: Broker, topic: str) -> set[int]:
+    """Delete the topic, and write what it held to one of the same name; returns where it was."""
+    kept = read_all(broker.client["bootstrap_servers"], topic)
+    partitions = describe(broker.client, WITHIN).topics[topic]
+    delete_topics(broker.client, [topic], WITHIN)
+    until(lambda: topic not in describe(broker.client, WITHIN).topics, WITHIN, "deleted")
+    broker.topic("parked", partitions)
+    numbers = {message.partition() or 0 for message in kept}
+    for message in sorted(kept, key=lambda message: message.offset() or 0):
+        more = {"key": message.key(), "headers": message.headers()}
+        broker.produce(topic, [message.value()], message.partition() or 0, **more)
+    return numbers
 
 
 def partition_of(servers: str, topic: str, count: int) -> int:
