@@ -15,8 +15,18 @@ _WIDTH: Final = 24
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _MINE: Final = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
 _ONE: Final = f'{_MINE},subscriber=~"$subscriber"'
+_NO_TIME: Final = {
+    "id": "organize",
+    "options": {"excludeByName": {"Time": True}, "renameByName": {"Value": "dispatchers"}},
+}
 _LAG: Final = "max by (group, topic, partition) (thorn_consumer_lag{%s})"
 _LOST: Final = f"increase(thorn_records_lost_total{{{_MINE}}}[$__range])"
+_ATTEMPTS: Final = f"rate(thorn_attempts_total{{{_MINE}}}[$__rate_interval])"
+_FULLEST: Final = (
+    f"max by (use) (thorn_memory_bytes{{{_MINE}}}"
+    f" / on (namespace, job, instance) group_left thorn_memory_limit_bytes{{{_MINE}}})"
+)
+_RELOADS: Final = f"increase(thorn_reload_total{{{_MINE}}}[$__rate_interval])"
 _ORDERED: Final = f'{_MINE},group=~".+[.]o[.]$subscriber"'
 
 
@@ -31,6 +41,7 @@ class Panel:
     kind: Literal["timeseries", "stat", "table"] = "timeseries"
     width: int = 8
     red_from: float | None = None
+    good_from: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,12 @@ _OVERVIEW: Final = (
     Row(
         "Now",
         (
-            _stat("Dispatchers", f"count(thorn_build_info{{{_MINE}}})", "Processes that are seen."),
+            _stat(
+                "Dispatchers",
+                f"count(thorn_build_info{{{_MINE}}}) or vector(0)",
+                "Processes that are seen.",
+                good_from=1,
+            ),
             _stat(
                 "Delivered",
                 f'sum(rate(thorn_deliveries_total{{{_MINE},settlement="delivered"}}[$__rate_interval]))',
@@ -71,7 +87,7 @@ _OVERVIEW: Final = (
             _stat(
                 "Attempts that fail",
                 f'sum(rate(thorn_attempts_total{{{_MINE},outcome!="ok"}}[$__rate_interval]))'
-                f" / sum(rate(thorn_attempts_total{{{_MINE}}}[$__rate_interval]))",
+                f" / (sum({_ATTEMPTS}) > 0) or vector(0)",
                 "Of all at once: look at our own network, resolver, authorities.",
                 unit="percentunit",
                 red_from=0.5,
@@ -91,7 +107,7 @@ _OVERVIEW: Final = (
             ),
             _stat(
                 "Dead letters",
-                f"sum(increase(thorn_dead_letters_total{{{_MINE}}}[$__range]))",
+                f"round(sum(increase(thorn_dead_letters_total{{{_MINE}}}[$__range])))",
                 "In the time shown.",
                 red_from=1,
             ),
@@ -337,10 +353,10 @@ _KAFKA: Final = (
         "Kafka",
         (
             Panel(
-                "Lag by partition",
+                "Lag, ten partitions",
                 [
                     (
-                        _LAG % _MINE,
+                        f"topk(10, {_LAG % _MINE})",
                         "{{group}} {{topic}}[{{partition}}]",
                     )
                 ],
@@ -368,7 +384,7 @@ _KAFKA: Final = (
                 "Records lost",
                 [
                     (
-                        f"sum by (group, topic, partition) ({_LOST}) > 0",
+                        f"round(sum by (group, topic, partition) ({_LOST})) > 0",
                         "{{group}} {{topic}}[{{partition}}]",
                     )
                 ],
@@ -397,13 +413,10 @@ _KAFKA: Final = (
                 "One core is all that a dispatcher can use.",
             ),
             Panel(
-                "Memory held in records",
-                [
-                    (f"sum by (use) (thorn_memory_bytes{{{_MINE}}})", "{{use}}"),
-                    (f"sum(thorn_memory_limit_bytes{{{_MINE}}})", "limit"),
-                ],
-                "bytes",
-                "live may have half of the limit, retry a quarter, the others an eighth.",
+                "Held in records, of memory_limit",
+                [(_FULLEST, "{{use}}")],
+                "percentunit",
+                "The fullest dispatcher. live may have half, retry a quarter, the others an 8th.",
             ),
             Panel(
                 "Resident memory",
@@ -427,9 +440,9 @@ _KAFKA: Final = (
             ),
             Panel(
                 "Reloads of subscribers",
-                [(_rate("thorn_reload_total", "source, result"), "{{source}} {{result}}")],
-                "ops",
-                "error: a file has mistakes; the last good one holds on.",
+                [(f"sum by (source, result) ({_RELOADS})", "{{source}} {{result}}")],
+                "short",
+                "How many. error: a file has mistakes; the last good one holds on.",
             ),
             Panel(
                 "Versions",
@@ -438,7 +451,7 @@ _KAFKA: Final = (
                 width=12,
             ),
             Panel(
-                "Up since",
+                "Up for",
                 [(f"time() - process_start_time_seconds{{{_MINE}}}", "{{instance}}")],
                 "s",
                 width=12,
@@ -476,6 +489,9 @@ def _variables(*, subscriber: bool) -> Iterator[dict[str, Any]]:
 
 def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    more = {"transformations": [_NO_TIME]} if panel.kind == "table" else {}
+    if panel.good_from is not None:
+        steps = [{"color": "red", "value": None}, {"color": "green", "value": panel.good_from}]
     if panel.red_from is not None:
         steps.append({"color": "red", "value": panel.red_from})
     custom = {"fillOpacity": 10, "showPoints": "never"} if panel.kind == "timeseries" else {}
@@ -495,6 +511,7 @@ def _panel(panel: Panel, number: int, x: int, y: int) -> dict[str, Any]:
             "overrides": [],
         },
         "options": _options(panel),
+        **more,
         "targets": [
             {
                 "refId": chr(ord("A") + at),

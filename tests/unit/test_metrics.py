@@ -56,6 +56,10 @@ def series(metrics: Metrics, name: str, label: str) -> dict[str, float]:
     }
 
 
+def labels_of(known: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (known,) if isinstance(known, str) else known
+
+
 def test_names_follow_the_rules_of_prometheus() -> None:
     """Prefixed, unique, `_total` on counters alone, help in all, and the unit that it names."""
     names = [metric.name for metric in METRICS]
@@ -66,7 +70,7 @@ def test_names_follow_the_rules_of_prometheus() -> None:
         assert (metric.kind == "histogram") == bool(metric.buckets)
         assert metric.help.endswith(".")
         assert list(metric.buckets) == sorted(set(metric.buckets))
-        assert not metric.values or len(metric.labels) == 1
+        assert all(len(labels_of(known)) == len(metric.labels) for known in metric.values)
         assert ("seconds" in metric.help.lower()) == metric.name.endswith("_seconds")
 
 
@@ -79,7 +83,8 @@ def test_every_counter_and_histogram_is_there_before_anything_happened() -> None
         elif metric.kind == "counter" and not metric.labels:
             assert got[metric.name, frozenset()] == 0
         for known in metric.values:
-            assert got[metric.name, frozenset({(metric.labels[0], known)})] == 0
+            begins = zip(metric.labels, labels_of(known), strict=True)
+            assert got[metric.name, frozenset(begins)] == 0
 
 
 def test_an_attempt_counts_its_outcome_and_duration() -> None:

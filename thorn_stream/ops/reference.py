@@ -212,7 +212,8 @@ def _metrics() -> Iterator[str]:
 def _meaning(one: Metric) -> str:
     if not one.values:
         return one.help
-    return f"{one.help} At zero from the start: {', '.join(f'`{each}`' for each in one.values)}."
+    begins = (each if isinstance(each, str) else " ".join(each) for each in one.values)
+    return f"{one.help} At zero from the start: {', '.join(f'`{each}`' for each in begins)}."
 
 
 # --- verdicts and tiers ------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The table of metrics: the collector and the reference in the docs are made from it."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, Literal
 
 from thorn_stream.core.deliveries import Kind, Reason
@@ -21,15 +22,16 @@ _LATENCY_BUCKETS: Final = (
 class Metric:
     """One row of the table: the collector and the docs are made from it.
 
-    `values` are those that the only label begins with, at zero, so that a rate is known from the
-    first event on. `buckets` are upper bounds, in the unit of the name.
+    `values` are those that the labels begin with, at zero, so that a rate is known from the first
+    event on: texts of the only label, tuples of several. `buckets` are upper bounds, in the unit of
+    the name.
     """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
     help: str
-    values: tuple[str, ...] = ()
+    values: tuple[str | tuple[str, ...], ...] = ()
     buckets: tuple[float, ...] = ()
 
 
@@ -150,12 +152,14 @@ METRICS: Final = (
         ("kind", "result"),
         "Answers to records written to the group's own topics, by what they are (retry, parked, "
         "dead, cursor, result): ok or error.",
+        values=tuple(product(("retry", "parked", "dead", "cursor", "result"), ("ok", "error"))),
     ),
     Metric(
         "thorn_reload_total",
         "counter",
         ("source", "result"),
         "Reloads of subscribers: ok, or error when something in them was not taken.",
+        values=(("file", "ok"), ("file", "error")),
     ),
     Metric(
         "thorn_clock_skew_seconds",
