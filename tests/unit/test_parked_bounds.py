@@ -8,7 +8,7 @@ from thorn_stream.core import cursors
 from thorn_stream.core.cursors import Cursor, CursorKey
 from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
-from thorn_stream.dispatch.cursors import CursorWriter
+from thorn_stream.dispatch.cursor_writes import CursorWriter
 
 REST = 0.5
 """Seconds, of the drain."""

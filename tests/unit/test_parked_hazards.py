@@ -10,7 +10,7 @@ from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
 from thorn_stream.core.offsets import encode
 from thorn_stream.core.records import Position, Record
-from thorn_stream.dispatch.cursors import CursorWriter
+from thorn_stream.dispatch.cursor_writes import CursorWriter
 
 
 async def unhurried(_: Attempt) -> Outcome:

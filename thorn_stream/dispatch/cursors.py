@@ -10,16 +10,12 @@ from collections.abc import Callable
 from typing import Final
 
 from thorn_stream.core import cursors
-from thorn_stream.core.cursors import Cursor, CursorKey
+from thorn_stream.core.cursors import Cursor
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Record
-from thorn_stream.dispatch.context import Context
-from thorn_stream.ports import PlacedSink, SendFailed
 
-__all__ = ["CursorLedger", "CursorWriter", "LiveCursor", "ParkedEntry"]
+__all__ = ["CursorLedger", "LiveCursor", "ParkedEntry"]
 
-_AGAIN: Final = 0.5
-"""Seconds until a cursor that Kafka refused is written again."""
 _ENDLESS: Final = 1 << 62
 """The Ledger of a cursor has no window: what is open in it is in flight, or put back."""
 
@@ -227,82 +223,3 @@ class LiveCursor:
         waiting, self.waiting = self.waiting, []
         for entry in waiting:
             entry.release()
-
-
-class _Write:
-    """What is under way for one key, and what is to follow."""
-
-    __slots__ = ("called", "following", "next", "value")
-
-    def __init__(self, value: bytes | None, called: list[Callable[[], None]]) -> None:
-        self.value = value
-        self.called = called
-        self.next: bytes | None = None
-        self.following: list[Callable[[], None]] | None = None
-
-
-class CursorWriter:
-    """Writes cursors, one record of a key at a time: a later one must never be overtaken."""
-
-    def __init__(self, sink: PlacedSink, topic: str, context: Context) -> None:
-        self._sink = sink
-        self._topic = topic
-        self._clock = context.clock
-        self._observer = context.observer
-        self._writes: dict[CursorKey, _Write] = {}
-        self._refused: list[tuple[float, CursorKey, _Write]] = []
-        self.error: str | None = None
-
-    def write(
-        self, key: CursorKey, value: bytes | None, done: Callable[[], None] = lambda: None
-    ) -> None:
-        """Write a cursor, or (None) delete it. `done` is called when Kafka has this, or a later."""
-        write = self._writes.get(key)
-        if write is not None:
-            write.next = value
-            write.following = [*(write.following or []), done]
-            return
-        self._writes[key] = write = _Write(value, [done])
-        self._send(key, write)
-
-    def busy(self, partition: int, epoch: int) -> bool:
-        return any(key.partition == partition and key.epoch == epoch for key in self._writes)
-
-    @property
-    def idle(self) -> bool:
-        return not self._writes
-
-    def forget(self, partition: int, epoch: int) -> None:
-        """That assignment is over: what was refused is not written again."""
-        for key in [k for k in self._writes if k.partition == partition and k.epoch <= epoch]:
-            del self._writes[key]
-
-    def tick(self) -> None:
-        if not self._refused:
-            return
-        now = self._clock.monotonic()
-        due = [(key, write) for at, key, write in self._refused if at <= now]
-        self._refused = [each for each in self._refused if each[0] > now]
-        for key, write in due:
-            if self._writes.get(key) is write:
-                self._send(key, write)
-
-    def _send(self, key: CursorKey, write: _Write) -> None:
-        place = Partition(self._topic, key.partition)
-        self._sink.send_to(place, (key.encoded(), write.value, []), self._answered, (key, write))
-
-    def _answered(self, token: tuple[CursorKey, _Write], failed: SendFailed | None) -> None:
-        key, write = token
-        self._observer.handed_over("cursor", failed.error if failed else None)
-        if self._writes.get(key) is not write:
-            return  # of an assignment that is over
-        self.error = failed.error if failed else None
-        if failed is not None:
-            self._refused.append((self._clock.monotonic() + _AGAIN, key, write))
-            return
-        del self._writes[key]
-        for done in write.called:
-            done()
-        if write.following is not None:
-            self.write(key, write.next, lambda: None)
-            self._writes[key].called = write.following

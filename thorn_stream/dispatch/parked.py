@@ -2,88 +2,32 @@
 
 The group of the parked topic reads each partition forward once. A record of a receiver that takes
 is delivered; the first that cannot be becomes the receiver's cursor, and those after it are passed
-over. Before anything is taken from a partition, the cursors that its last owner left are read and
-written anew under an epoch of our own (core/cursors).
+over. Before anything is taken from a partition, its cursors are taken over (dispatch/takeover).
 """
 
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from thorn_stream.core import cursors
-from thorn_stream.core.cursors import Cursor, CursorKey, Found, Ground
+from thorn_stream.core.cursors import Cursor
 from thorn_stream.core.deliveries import Delivery
 from thorn_stream.core.envelope import Undecodable
 from thorn_stream.core.handover import restore
 from thorn_stream.core.ledger import Entry, Ledger, Tally
-from thorn_stream.core.records import Partition, Record
+from thorn_stream.core.records import Record
 from thorn_stream.dispatch.context import Context
-from thorn_stream.dispatch.cursors import CursorWriter, LiveCursor, ParkedEntry
+from thorn_stream.dispatch.cursor_writes import CursorWriter, Moved
+from thorn_stream.dispatch.cursors import LiveCursor, ParkedEntry
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.drain import Drain
 from thorn_stream.dispatch.intake import Intake
-from thorn_stream.ports import Ask, PlacedSink, Replay, Slice, Source
+from thorn_stream.dispatch.takeover import ParkedTopics, Part, Takeover, waiting_in
+from thorn_stream.ports import PlacedSink, Replay, Source
 
 __all__ = ["Parked", "ParkedTopics"]
 
-_WRITE_EVERY: Final = 1.0
-_WRITE_COUNT: Final = 1000
-_COUNT_EVERY: Final = 10.0
-"""Seconds after which a cursor of which nothing but the count has changed is written."""
 _LOOK_EVERY: Final = 0.2
 _FOR_WRITING: Final = 0.8
 """Seconds kept of the time for an answer to a revocation, to write cursors."""
-_ASK_AGAIN: Final = 1.0
-
-
-class ParkedTopics:
-    """Names of the topic of parked deliveries, and of the one of their cursors."""
-
-    __slots__ = ("cursors", "parked")
-
-    def __init__(self, parked: str, cursors: str) -> None:
-        self.parked = parked
-        self.cursors = cursors
-
-
-class _Part:
-    """One partition of the parked topic, in one assignment."""
-
-    __slots__ = (
-        "again_at",
-        "begun",
-        "cursors",
-        "early",
-        "epoch",
-        "ledger",
-        "note",
-        "raw",
-        "ready",
-        "stale",
-        "topic",
-    )
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.begun = ledger.end  # below it nothing comes any more, from it on everything
-        self.cursors: dict[bytes, LiveCursor] = {}
-        self.early: deque[tuple[Record, Entry]] = deque()  # came before the cursors were known
-        self.raw: dict[bytes | None, bytes | None] = {}
-        self.epoch = 0
-        self.note: str | None = None  # once it is to be committed
-        self.stale: list[CursorKey] = []
-        self.ready = False
-        self.topic = ""  # Kafka's id of it, where that is known
-        self.again_at = 0.0  # when the cursors topic is asked again; 0: it was not refused
-
-    @property
-    def number(self) -> int:
-        return self.ledger.partition.number
-
-    @property
-    def seen(self) -> int:
-        """The offset below which everything is in the counts of the cursors."""
-        return self.early[0][0].offset if self.early else self.ledger.next
 
 
 class Parked:
@@ -102,101 +46,49 @@ class Parked:
         self.intake.under_way = self._under_way
         self.intake.forgot = self.purge
         self._dispatcher = dispatcher
-        self._replay, sink = ways
+        replay, sink = ways
         self._topics = topics
         self._clock = context.clock
         self._observer = context.observer
         self._writer = CursorWriter(sink, topics.cursors, context)
+        self._takeover = Takeover(replay, topics, source[0], context)
+        self._takeover.adopt, self._takeover.ready = self._adopt, self._ready
+        why_open = dispatcher.lanes.why_open
+        self._moved = Moved(self._writer, context.clock, why_open, self._takeover.go_on)
         self._tally = Tally(hold=self.intake.hold)
-        self._drain = Drain(
-            dispatcher, self._replay, context, self._tally, self._put_back, self._lost
-        )
-        self._parts: dict[Ledger, _Part] = {}
-        self._changed: dict[LiveCursor, None] = {}  # in the order of changing
-        self._counted: dict[LiveCursor, None] = {}
+        self._drain = Drain(dispatcher, replay, context, self._tally, self._put_back, self._lost)
+        self._parts: dict[Ledger, Part] = {}
         self._looked_at = 0.0
-        self._error: str | None = None
 
     # --- whose partitions ----------------------------------------------------------------------
 
     def _assigned(self, ledger: Ledger) -> None:
         """A partition is ours: nothing is taken from it until its cursors are known."""
         self.purge()
-        part = self._parts[ledger] = _Part(ledger)
+        part = self._parts[ledger] = Part(ledger)
         self.intake.withhold(ledger.partition)
-        self._read_cursors(part, 0)
+        self._takeover.begin(part)
 
-    def _read_cursors(self, part: _Part, begin: int) -> None:
-        def arrived(_: Ask, found: Slice) -> None:
-            if part.ledger.closed:
-                return
-            self._error = found.error
-            if found.error is not None:
-                part.again_at = self._clock.monotonic() + _ASK_AGAIN
-                part.raw.clear()
-                return
-            part.raw.update({record.key: record.value for record in found.records})
-            if found.next < found.high:
-                self._read_cursors(part, found.next)
-            else:
-                self._judge_cursors(part)
+    def _adopt(self, part: Part, name: str, cursor: Cursor) -> None:
+        """Write what is live anew."""
+        one = LiveCursor(part.ledger.partition, name, cursor, self._tally, self._has_changed)
+        end = part.ledger.end  # what was passed over below it does not come again
+        if one.counted < end:
+            one.count = None
+        one.newest = max(one.newest, end - 1)
+        one.topic = part.topic or one.topic
+        part.cursors[one.key] = one
+        self._stand(part, one)
 
-        self._replay.read(Ask(Partition(self._topics.cursors, part.number), begin), arrived)
-
-    def _judge_cursors(self, part: _Part) -> None:
-        """They hold for the topic as it is now: it may have been deleted and made anew."""
-
-        def arrived(_: Ask, reach: Slice) -> None:
-            if part.ledger.closed:
-                return
-            self._error = reach.error
-            if reach.error is not None:
-                part.again_at = self._clock.monotonic() + _ASK_AGAIN
-                return
-            part.topic = reach.topic
-            ground = Ground(reach.high, reach.topic, part.begun)
-            epoch = cursors.epoch_in(part.ledger.note)
-            self._take_over(part, cursors.found(part.raw.items(), part.number, epoch, ground))
-
-        self._replay.read(Ask(part.ledger.partition, 0, 0, identify=True), arrived)
-
-    def _take_over(self, part: _Part, found: Found) -> None:
-        """Write all that is live anew; when Kafka has it, the epoch is told with the commit."""
-        part.raw.clear()
-        for _ in range(found.garbled):
-            self._observer.ignored("cursor")
-        part.epoch, part.stale = found.epoch, found.stale
-        if found.gone:  # how many waited, as far as their cursors knew: for each there was one
-            count = sum(cursor.count or 1 for cursor in found.gone.values())
-            self._observer.lost_records(self.intake.group, part.ledger.partition, count)
-        for name, cursor in found.live.items():
-            if cursors.known_at(cursor) is None:
-                self._observer.ignored("cursor")
-            one = LiveCursor(part.ledger.partition, name, cursor, self._tally, self._has_changed)
-            end = part.ledger.end  # what was passed over below it does not come again
-            if one.counted < end:
-                one.count = None
-            one.newest = max(one.newest, end - 1)
-            one.topic = part.topic or one.topic
-            part.cursors[one.key] = one
-            self._stand(part, one)
-        self._look_whether_ready(part)
-
-    def _look_whether_ready(self, part: _Part) -> None:
-        if part.ready or part.epoch == 0:
-            return
-        if part.note is None:
-            if all(cursor.durable for cursor in part.cursors.values()):
-                part.ledger.note = part.note = cursors.note_of(part.epoch)
-        elif part.ledger.noted == part.note:
-            part.ready = True
-            for key in part.stale:
-                self._writer.write(key, None)
-            for cursor in part.cursors.values():
-                self._drain.add(cursor)
-            while part.early:
-                self.consume(*part.early.popleft())
-            self.intake.let_read(part.ledger.partition)
+    def _ready(self, part: Part) -> None:
+        """The cursors of others count no more: ours stand, and all goes on from them."""
+        for key in part.stale:
+            self._writer.write(key, None)
+        for cursor in part.cursors.values():
+            self._drain.add(cursor)
+        while part.early:
+            self.consume(*part.early.popleft())
+        self.intake.let_read(part.ledger.partition)
 
     def purge(self) -> None:
         """Let go of all that belongs to assignments that are over."""
@@ -219,8 +111,8 @@ class Parked:
         if left > _FOR_WRITING and any(one.ledger.busy for one in part.cursors.values()):
             return True
         for cursor in part.cursors.values():
-            if cursor in self._changed or cursor in self._counted:
-                self._write(part, cursor)
+            if cursor in self._moved:
+                self._moved.write(part, cursor)
         return self._writer.busy(part.number, part.epoch)
 
     # --- the straight way ----------------------------------------------------------------------
@@ -251,7 +143,7 @@ class Parked:
             part.cursors[key] = cursor
         return self._offer(part, cursor, record, entry)
 
-    def _offer(self, part: _Part, cursor: LiveCursor, record: Record, origin: Entry) -> int:
+    def _offer(self, part: Part, cursor: LiveCursor, record: Record, origin: Entry) -> int:
         """All before it has been begun: begin this one, too, if its receiver takes."""
         if record.offset < cursor.ledger.next:  # read again: it was settled, or stands there
             origin.release()
@@ -282,14 +174,14 @@ class Parked:
 
     def _pass_over(self, cursor: LiveCursor, record: Record, origin: Entry) -> None:
         cursor.pass_over(record, origin)
-        self._counted[cursor] = None
+        self._moved.counted(cursor)
 
-    def _stand(self, part: _Part, cursor: LiveCursor) -> None:
+    def _stand(self, part: Part, cursor: LiveCursor) -> None:
         """From here on it is a cursor, which Kafka has to have before anything else moves."""
         cursor.stands = True
         if part.ready:
             self._drain.add(cursor)
-        self._write(part, cursor)
+        self._moved.write(part, cursor)
 
     def _put_back(self, delivery: Delivery, cause: str) -> None:
         """It cannot be tried now, and stands where it stands: nothing is written of it again."""
@@ -303,13 +195,13 @@ class Parked:
         self._drain.rest(cursor)
         cursor.put_back(entry, delivery.error)
         if cursor.stands:
-            self._changed[cursor] = None
+            self._moved.changed(cursor)
         else:
             self._stand(part, cursor)
 
     # --- cursors that move ---------------------------------------------------------------------
 
-    def _part(self, cursor: LiveCursor) -> _Part | None:
+    def _part(self, cursor: LiveCursor) -> Part | None:
         ledger = self.intake.ledgers.get(cursor.partition)
         part = None if ledger is None else self._parts.get(ledger)
         return part if part is not None and part.cursors.get(cursor.key) is cursor else None
@@ -321,43 +213,24 @@ class Parked:
         if cursor.caught_up and part.ledger.next >= cursor.ledger.next:
             self._caught_up(part, cursor)
         elif cursor.stands:
-            self._changed[cursor] = None
+            self._moved.changed(cursor)
             if cursor.buffer:
                 self._drain.wake()
-            if cursor.settled_since >= _WRITE_COUNT:
-                self._write(part, cursor)
+            if self._moved.has_settled_much(cursor):
+                self._moved.write(part, cursor)
 
-    def _caught_up(self, part: _Part, cursor: LiveCursor) -> None:
+    def _caught_up(self, part: Part, cursor: LiveCursor) -> None:
         if cursor.stands:
             if cursor.gap and cursor.count:
                 self._observer.lost_records(self.intake.group, cursor.partition, cursor.count)
-            key = CursorKey(part.number, part.epoch, cursor.name)
-            self._writer.write(key, None, cursor.acknowledged)
+            self._writer.write(part.key(cursor), None, cursor.acknowledged)
         self._forget(part, cursor)
 
-    def _forget(self, part: _Part, cursor: LiveCursor) -> None:
+    def _forget(self, part: Part, cursor: LiveCursor) -> None:
         part.cursors.pop(cursor.key, None)
         self._drain.forget(cursor)
         cursor.stands = False
-        self._changed.pop(cursor, None)
-        self._counted.pop(cursor, None)
-
-    def _write(self, part: _Part, cursor: LiveCursor) -> None:
-        self._changed.pop(cursor, None)
-        self._counted.pop(cursor, None)
-        cursor.settled_since = 0
-        cursor.written_at = self._clock.monotonic()
-        # most were never tried here: what is wrong with their receiver is known to its circuit
-        lanes = self._dispatcher.lanes
-        cursor.error = lanes.why_open(cursor.definition or cursor.name) or cursor.error
-        key = CursorKey(part.number, part.epoch, cursor.name)
-        value = cursors.written(cursor.told(part.seen))
-
-        def done() -> None:
-            cursor.acknowledged()
-            self._look_whether_ready(part)
-
-        self._writer.write(key, value, done)
+        self._moved.forget(cursor)
 
     def _lost(self, cursor: LiveCursor, count: int) -> None:
         """Kafka deleted what had not been read: exactly how much shows at the end, if ever."""
@@ -373,22 +246,17 @@ class Parked:
         now = self._clock.monotonic()
         for part in list(self._parts.values()):
             if not part.ready:
-                if part.again_at and now >= part.again_at:
-                    part.again_at = 0.0
-                    self._read_cursors(part, 0)
-                self._look_whether_ready(part)
+                self._takeover.tick(part)
         if now >= self._looked_at + _LOOK_EVERY:
             self._looked_at = now
-            self._write_what_is_due(now)
+            self._write(self._moved.due(now))
         if self._drain.taking:
             self._drain.pump()
 
-    def _write_what_is_due(self, now: float) -> None:
-        due = [one for one in self._changed if now >= one.written_at + _WRITE_EVERY]
-        due += [one for one in self._counted if now >= one.written_at + _COUNT_EVERY]
-        for cursor in due:
+    def _write(self, which: Iterable[LiveCursor]) -> None:
+        for cursor in which:
             if (part := self._part(cursor)) is not None:
-                self._write(part, cursor)
+                self._moved.write(part, cursor)
 
     # --- how it is, and how it ends --------------------------------------------------------------
 
@@ -398,9 +266,7 @@ class Parked:
 
     def finish(self) -> bool:
         """Write all cursors as they are; True when Kafka has them."""
-        for cursor in [*self._changed, *self._counted]:
-            if (part := self._part(cursor)) is not None:
-                self._write(part, cursor)
+        self._write(self._moved)
         return self._writer.idle
 
     @property
@@ -419,7 +285,7 @@ class Parked:
     def reasons(self) -> list[str]:
         """Why parked deliveries are not read, a line each."""
         errors = {
-            f"the topic {self._topics.cursors}": self._error or self._writer.error,
+            f"the topic {self._topics.cursors}": self._takeover.error or self._writer.error,
             f"the topic {self._topics.parked}": self._drain.error,
         }
         return [f"{what}: {error}" for what, error in errors.items() if error]
@@ -430,13 +296,4 @@ class Parked:
 
         And how many wait; None where one of its cursors does not know.
         """
-        found: dict[str, tuple[int, int | None]] = {}
-        for part in self._parts.values():
-            for cursor in part.cursors.values():
-                if not cursor.stands:
-                    continue
-                oldest, count = found.get(cursor.name, (cursor.oldest, 0))
-                known = count is not None and cursor.count is not None
-                total = (count or 0) + (cursor.count or 0) if known else None
-                found[cursor.name] = (min(oldest, cursor.oldest), total)
-        return found
+        return waiting_in(self._parts.values())
