@@ -35,7 +35,7 @@ from thorn_stream.core.clocks import SKEW_TOLD
 from thorn_stream.core.directory import Directory
 from thorn_stream.core.errors import ConfigurationError, KafkaUnreachable
 from thorn_stream.core.extra import EventSubscriber
-from thorn_stream.core.flow import STALL, Limits, patience
+from thorn_stream.core.flow import STALL, Limits, ahead, patience
 from thorn_stream.core.overrides import EventRules
 from thorn_stream.core.request import RequestFactory
 from thorn_stream.core.schedule import RetryPolicy, Tiers, policy_for
@@ -278,7 +278,7 @@ class Application:
                 protocol=settings.group_protocol,
                 embedded=cluster.embedded,
                 records=1_000_000,  # the look-ahead of each partition is the bound
-                size=settings.memory_limit // 4,
+                size=ahead(settings.memory_limit // 4),  # more as it is looked at
             )
         )
         parked = KafkaSource(

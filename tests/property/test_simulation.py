@@ -25,7 +25,7 @@ from tests.support.dispatching import (
 )
 from thorn_stream.core.circuit import CircuitRules, probes_within
 from thorn_stream.core.deliveries import Attempt, Kind, Outcome
-from thorn_stream.core.flow import Limits
+from thorn_stream.core.flow import Limits, ahead
 from thorn_stream.core.records import Partition, Position, Record
 from thorn_stream.core.schedule import RetryPolicy
 from thorn_stream.core.sharing import for_later_ones
@@ -94,7 +94,7 @@ class Member(Rig):
             circuit=RULES,
         )
         self.main.credit_size = LIMITS.memory // 2
-        self.retry.credit_size = LIMITS.memory // 4
+        self.retry.credit_size = ahead(LIMITS.memory // 4)
         self.parked.credit_size = LIMITS.memory // 16
 
     def _source(

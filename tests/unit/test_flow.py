@@ -6,7 +6,9 @@ from thorn_stream.core.flow import (
     STALL,
     Hold,
     Limits,
+    ahead,
     is_crowded,
+    may_come,
     patience,
     should_pause,
     should_resume,
@@ -69,6 +71,30 @@ def test_four_partitions_share_a_budget_of_a_thousand_bytes(
 ) -> None:
     """Nobody is stopped while half is free; then all but those below an even part of the half."""
     assert takes_too_much(held, total, 1000, 4) == too_much
+
+
+@pytest.mark.parametrize(
+    ("open_size", "held", "expected"),
+    [
+        (0, 0, 1 << 17),
+        (60 << 20, 60 << 20, 1 << 17),
+        ((64 << 20) - 1000, 0, 1000),
+        (64 << 20, 0, 0),
+        (64 << 20, 64 << 20, 1 << 17),  # nothing but what waits: what is due has its quarter
+        (80 << 20, 64 << 20, 0),
+        (80 << 20, (64 << 20) + 5, 5),
+    ],
+)
+def test_what_waits_for_hours_leaves_a_quarter_for_what_is_due(
+    open_size: int, held: int, expected: int
+) -> None:
+    """Never more than a little is on its way, and none when too much is being tried."""
+    assert may_come(open_size, held, 64 << 20) == expected
+
+
+def test_the_smallest_budget_lets_a_record_come() -> None:
+    """However little memory there may be, some of it is read at a time."""
+    assert ahead(0) == may_come(0, 0, 1 << 18) == 16_384
 
 
 def test_a_stall_is_longer_than_its_limit() -> None:

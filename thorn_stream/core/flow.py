@@ -15,7 +15,10 @@ __all__ = [
     "STALL",
     "Hold",
     "Limits",
+    "ahead",
     "is_crowded",
+    "may_be_held",
+    "may_come",
     "patience",
     "should_pause",
     "should_resume",
@@ -95,6 +98,31 @@ def takes_too_much(held: int, total: int, budget: int, partitions: int) -> bool:
     the used half, so that the rest is for the others, whatever waits longest.
     """
     return 2 * total > budget and 2 * partitions * held > budget
+
+
+def ahead(budget: int) -> int:
+    """Bytes of retries that may be on their way from Kafka before we have looked at them.
+
+    Little of the `budget`: a tier is stopped only when what came of it has been looked at, so this
+    is what each can take beyond its share.
+    """
+    return max(16_384, budget // 512)
+
+
+def may_be_held(budget: int) -> int:
+    """Of the bytes for retries, those that what is not due yet may take."""
+    return budget - budget // 4
+
+
+def may_come(open_size: int, held: int, budget: int) -> int:
+    """How many bytes of retries may be on their way right now.
+
+    Of `budget` so many are in memory (`open_size`), of which `held` are not due yet. A quarter is
+    for those that are being tried, whatever is held: what waits for hours never keeps what is due
+    in seconds from being read.
+    """
+    free = max(budget - open_size, budget // 4 - (open_size - held))
+    return max(0, min(ahead(budget), free))
 
 
 def patience(session: float, heartbeat: float) -> float:

@@ -16,7 +16,6 @@ from thorn_stream.core.flow import (
     should_pause,
     should_resume,
     stalled,
-    takes_too_much,
 )
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Position, Record
@@ -303,14 +302,12 @@ class Intake:
                 del self._paused[partition]
             self._source.resume(free)
 
-    def _takes_too_much(self, ledger: Ledger, times: int = 1) -> bool:
-        """Whether its held records are in the way of other partitions' (of none, in the live way).
+    def _takes_too_much(self, _: Ledger, __: int = 1) -> bool:
+        """Whether records that are held are in the way of other partitions'; here none are held.
 
-        A partition that was paused is read again when it would not even be at twice (`times`) that.
+        A partition that was paused is read again when it would not even be at twice that.
         """
-        held, budget = times * ledger.held_bytes, self._limits.memory // 4
-        total = times * self.open_bytes
-        return held > 0 and takes_too_much(held, total, budget, len(self.ledgers))
+        return False
 
     # --- commits -------------------------------------------------------------------------------
 

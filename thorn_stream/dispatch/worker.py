@@ -11,6 +11,7 @@ from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
 from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.dispatch.parked import Parked
+from thorn_stream.dispatch.tiers import TierIntake
 from thorn_stream.dispatch.waiting import Waiting
 from thorn_stream.ports import Source
 
@@ -38,10 +39,11 @@ class Worker:
         self.main = Intake(*main, dispatcher.consume, context)
         self.main.hold_back = lambda: dispatcher.lanes.holding
         self.main.leaving = lambda: dispatcher.part(dispatcher.lanes.take_all(leaving=True))
-        self.retry = Intake(*retry, waiting.consume, context)
+        self.retry = TierIntake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
         self.intakes: tuple[Intake, ...] = (self.main, self.retry)
-        self.others = [self.retry]  # whose partitions stand for later attempts (see `_share`)
+        # whose partitions stand for later attempts (see `_share`)
+        self.others: list[Intake] = [self.retry]
         self.context = context
         self._clock = context.clock
         self._turned: float | None = None  # when the loop was last known to turn
