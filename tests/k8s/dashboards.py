@@ -309,22 +309,22 @@ _SUBSCRIBER: Final = (
                 "Queued",
                 [(f"thorn_lane_depth{{{_ONE}}}", "{{subscriber}} {{instance}}")],
                 why="At lane_size more is set aside.",
-                width=12,
             ),
             Panel(
-                "Of an ordered one: lag and reading",
+                "Of an ordered one: lag",
+                [(f"sum by (group, topic) ({_LAG % _ORDERED})", "{{group}} {{topic}}")],
+                why="Empty unless the subscriber has ordering: key.",
+            ),
+            Panel(
+                "Of an ordered one: read",
                 [
                     (
-                        f"sum by (group, topic) ({_LAG % _ORDERED})",
-                        "lag {{group}} {{topic}}",
-                    ),
-                    (
                         _rate("thorn_records_consumed_total", "group, topic", _ORDERED),
-                        "read per second {{group}} {{topic}}",
-                    ),
+                        "{{group}} {{topic}}",
+                    )
                 ],
-                why="Empty unless the subscriber has ordering: key.",
-                width=12,
+                "ops",
+                "Empty unless the subscriber has ordering: key.",
             ),
         ),
     ),
@@ -535,7 +535,7 @@ def _options(panel: Panel) -> Mapping[str, Any]:
     if panel.kind == "timeseries":
         return {
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
-            "tooltip": {"mode": "multi", "sort": "desc"},
+            "tooltip": {"mode": "multi", "sort": "desc", "hideZeros": True},
         }
     if panel.kind == "stat":
         return {

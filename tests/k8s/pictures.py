@@ -43,7 +43,9 @@ def _text(x: float, y: float, words: str, size: int = 11, colour: str = "#333") 
     )
 
 
-def _lines(panel: dict[str, Any], series: Series, box: tuple[int, int, int, int]) -> Iterator[str]:
+def _lines(
+    panel: dict[str, Any], series: Series, box: tuple[int, int, int, int], time: tuple[float, float]
+) -> Iterator[str]:
     """Axes with three values, a line per series, and the legend below."""
     x, y, width, height = box
     unit = panel["fieldConfig"]["defaults"]["unit"]
@@ -51,7 +53,7 @@ def _lines(panel: dict[str, Any], series: Series, box: tuple[int, int, int, int]
     if not points:
         yield _text(x + width / 2 - 25, y + height / 2, "No data", 13, "#d33")
         return
-    first, last = min(at for at, _ in points), max(at for at, _ in points)
+    first, last = time
     low, high = min(0.0, *(value for _, value in points)), max(value for _, value in points)
     high = high if high > low else low + 1
     rows = (len(series) + 1) // 2
@@ -66,7 +68,7 @@ def _lines(panel: dict[str, Any], series: Series, box: tuple[int, int, int, int]
         for at, value in line:
             if math.isnan(value):
                 continue
-            across = left + wide * (at - first) / ((last - first) or 1)
+            across = left + wide * (at - first) / (last - first)
             up = top + tall * (1 - (value - low) / (high - low))
             path += f"{'L' if at - before < _GAP else 'M'}{across:.1f} {up:.1f}"
             before = at
@@ -76,7 +78,7 @@ def _lines(panel: dict[str, Any], series: Series, box: tuple[int, int, int, int]
         yield _text(x + 8 + column * (width // 2), top + tall + 18 + 14 * row, words, 10, colour)
 
 
-def _panel(panel: dict[str, Any], series: Series) -> Iterator[str]:
+def _panel(panel: dict[str, Any], series: Series, time: tuple[float, float]) -> Iterator[str]:
     place = panel["gridPos"]
     x, y = place["x"] * _COLUMN, place["y"] * _ROW
     width, height = place["w"] * _COLUMN - 6, place["h"] * _ROW - 6
@@ -86,7 +88,7 @@ def _panel(panel: dict[str, Any], series: Series) -> Iterator[str]:
     yield f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="#fff" stroke="#ccc"/>'
     yield _text(x + 6, y + 16, panel["title"], 12, "#000")
     if panel["type"] == "timeseries":
-        yield from _lines(panel, series, (x, y, width, height))
+        yield from _lines(panel, series, (x, y, width, height), time)
         return
     unit = panel["fieldConfig"]["defaults"]["unit"]
     size = 26 if panel["type"] == "stat" else 12
@@ -95,8 +97,12 @@ def _panel(panel: dict[str, Any], series: Series) -> Iterator[str]:
         yield _text(x + 20, y + 60 + number * 16, words.strip(), size)
 
 
-def draw(dashboard: dict[str, Any], course: Callable[[str], list[Any]]) -> str:
+def draw(
+    dashboard: dict[str, Any], course: Callable[[str], list[Any]], time: tuple[float, float]
+) -> str:
     """The whole of it; `course` asks Prometheus for a query's answers over the time shown.
+
+    `time` is that: unix seconds, from and to.
 
     Raises KeyError when a legend names a label that a series does not have.
     """
@@ -110,7 +116,7 @@ def draw(dashboard: dict[str, Any], course: Callable[[str], list[Any]]) -> str:
                 if panel["type"] == "table":
                     name = " ".join(f"{key}={value}" for key, value in labels.items())
                 series.append((name, [(at, float(value)) for at, value in one["values"]]))
-        parts += _panel(panel, series)
+        parts += _panel(panel, series, time)
     tall = max((one["gridPos"]["y"] + one["gridPos"]["h"]) * _ROW for one in dashboard["panels"])
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{24 * _COLUMN}" height="{tall}"'
     ground = f'<rect width="{24 * _COLUMN}" height="{tall}" fill="#f4f4f4"/>'

@@ -98,10 +98,9 @@ class Prometheus:
         found: list[Any] = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
         return found
 
-    def course(self, query: str, seconds: float, step: float) -> list[Any]:
-        """What a query was answered in the last `seconds`, every `step`. Raises QueryRefused."""
-        now = time.time()
-        asked = {"query": query, "start": now - seconds, "end": now, "step": step}
+    def course(self, query: str, between: tuple[float, float], step: float) -> list[Any]:
+        """What a query is answered for these unix seconds, every `step`. Raises QueryRefused."""
+        asked = {"query": query, "start": between[0], "end": between[1], "step": step}
         found: list[Any] = self._get(f"query_range?{urllib.parse.urlencode(asked)}")["result"]
         return found
 

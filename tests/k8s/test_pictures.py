@@ -116,17 +116,18 @@ def test_every_panel_is_drawn(
         for home in homes:  # one more: a reload
             write(home, subscribers(receiver))
         Run(broker, topic, receiver).go()
+        ended = time.time()
         empty = []
 
         def course(query: str) -> list[Any]:
-            found = prometheus.course(filled(query), time.time() - began, 2)
+            found = prometheus.course(filled(query), (began, ended), 2)
             if not found:
                 empty.append(query)
             return found
 
         for path in sorted((CHART / "dashboards").glob("*.json")):
             dashboard = json.loads(path.read_text())
-            (folder / f"{path.stem}.svg").write_text(draw(dashboard, course))
+            (folder / f"{path.stem}.svg").write_text(draw(dashboard, course, (began, ended)))
             may = [
                 target["expr"]
                 for panel in dashboard["panels"]
