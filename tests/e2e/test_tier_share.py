@@ -51,7 +51,18 @@ def wait_long(broker: Broker, topic: str, count: int, size: int) -> None:
     assert producer.flush(60) == 0
 
 
-@pytest.mark.parametrize(("count", "size"), [(3000, 2_000), (24, 800_000)], ids=["many", "large"])
+@pytest.mark.parametrize(
+    "broker",
+    ["embedded", pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.long])],
+    indirect=True,
+)
+@pytest.mark.parametrize(
+    ("count", "size"),
+    [
+        pytest.param(3000, 2_000, id="many"),
+        pytest.param(24, 800_000, id="large", marks=pytest.mark.long),
+    ],
+)
 def test_a_tier_that_is_full_leaves_the_others_room(
     count: int, size: int, broker: Broker, receiver: Receiver, settings: Settings, tmp_path: Path
 ) -> None:

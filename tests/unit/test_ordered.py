@@ -414,3 +414,20 @@ def test_an_event_cannot_ask_for_more_time_than_the_session_leaves() -> None:
         assert rig.transport.attempts[0].timeout == 8.0
 
     world.live(life())
+
+
+def test_the_rate_of_an_ordered_subscriber_goes_by_its_own_group() -> None:
+    """Of the four partitions of its group one is ours, of the main group all: a fourth of 32."""
+    world = OrderedWorld()
+
+    async def life() -> None:
+        rig = await OrderedRig(world, ordered(rate_limit=32.0)).begin()
+        rig.own.total = 4
+        rig.write(*((f"k{n}", n) for n in range(500)))
+        await rig.idle(10.5)
+        assert 75 <= len(rig.told) <= 84 + 1
+        rig.own.total = 1
+        await rig.idle(10)
+        assert 75 + 200 <= len(rig.told) <= 85 + 320
+
+    world.live(life())
