@@ -1,6 +1,7 @@
 """Who delays whom: healthy receivers beside dead, silent and crawling ones, by ratios.
 
     python -m bench.isolation [--only neighbours within ...] [--scale short|long|tiny] [--minutes M]
+    python -m bench.isolation --only storm --retries 100000
 
 On Apache Kafka where it can be had, else on the embedded broker; a real dispatcher process, and
 receivers in a process of their own. `short` takes about a quarter of an hour for everything, `long`
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--scale", choices=list(_SCALES), default="short")
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--rate", type=int, default=None, help="events per second of `neighbours`")
+    parser.add_argument("--retries", type=int, default=None, help="due at once in `storm`")
     parser.add_argument("--broker", choices=["apache", "embedded"], default=None)
     asked = parser.parse_args()
     scale = _SCALES[asked.scale]
@@ -54,6 +56,8 @@ def main() -> int:
         scale = replace(scale, phase=60 * asked.minutes, outage=60 * asked.minutes)
     if asked.rate is not None:
         scale = replace(scale, rate=asked.rate)
+    if asked.retries is not None:
+        scale = replace(scale, storm=asked.retries)
     lost = 0
     with running_broker(asked.broker) as (kind, servers):
         for name in asked.only:
