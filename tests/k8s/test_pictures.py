@@ -33,13 +33,14 @@ SHOWN: Final = 120.0  # seconds, of which the middle third is bad
 
 
 def subscribers(receiver: Receiver) -> list[dict[str, Any]]:  # noqa: F811
-    """Two that are well, one slow, one with a bad time, one gone, two ordered."""
+    """Two are well, one is slow, one flaky, one has a bad time, one is gone, two are ordered."""
     ordered = {"ordering": "key", "retry_delay": 0.2, "retry_max": 1}
     url = receiver.url
     return [
         {"id": "billing", "event": "order.*", "url": url("/ok")},
         {"id": "crm", "event": "order.*", "url": url("/slow/0.05")},
         {"id": "reports", "event": "order.*", "url": url("/slow/0.5"), "max_in_flight": 2},
+        {"id": "search", "event": "order.*", "url": url("/flaky")},
         {"id": "shipping", "event": "order.*", "url": url("/moody")},
         {"id": "old", "event": "order.odd", "url": url("/status/410")},
         {"id": "ledger", "event": "order.*", "url": url("/ok/ordered"), **ordered},
@@ -59,7 +60,12 @@ class Run:
     def __init__(self, broker: Broker, topic: str, receiver: Receiver) -> None:  # noqa: F811
         self._servers, self._topic = broker.real.bootstrap_servers, topic
         self._bad = False
-        receiver.modes["moody"] = self._answer
+        self._asked = 0
+        receiver.modes |= {"moody": self._answer, "flaky": self._flaky}
+
+    async def _flaky(self, call: Call) -> None:
+        self._asked += 1
+        await call.answer(200 if self._asked % 5 else 502)
 
     async def _answer(self, call: Call) -> None:
         await call.answer(500 if self._bad else 200)
