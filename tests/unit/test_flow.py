@@ -76,11 +76,11 @@ def test_four_partitions_share_a_budget_of_a_thousand_bytes(
 @pytest.mark.parametrize(
     ("open_size", "held", "expected"),
     [
-        (0, 0, 1 << 17),
-        (60 << 20, 60 << 20, 1 << 17),
+        (0, 0, 1 << 20),
+        (60 << 20, 60 << 20, 1 << 20),
         ((64 << 20) - 1000, 0, 1000),
         (64 << 20, 0, 0),
-        (64 << 20, 64 << 20, 1 << 17),  # nothing but what waits: what is due has its quarter
+        (64 << 20, 64 << 20, 1 << 18),  # nothing but what waits: what is due has its quarter
         (80 << 20, 64 << 20, 0),
         (80 << 20, (64 << 20) + 5, 5),
     ],

@@ -44,6 +44,8 @@ STALL: Final = 2.0
 others without our knowing: the whole process may have stood still. Below any usual session (6 s and
 more). The same for a commit without an answer where nobody knows how long the session is."""
 
+_LEAST_AHEAD: Final = 16_384
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -104,9 +106,10 @@ def ahead(budget: int) -> int:
     """Bytes of retries that may be on their way from Kafka before we have looked at them.
 
     Little of the `budget`: a tier is stopped only when what came of it has been looked at, so this
-    is what each can take beyond its share.
+    is what it can take beyond its share. Enough for what is due at once after an outage: some
+    hundred records for each time that the loop comes round.
     """
-    return max(16_384, budget // 512)
+    return max(_LEAST_AHEAD, budget // 64)
 
 
 def may_be_held(budget: int) -> int:
@@ -118,11 +121,12 @@ def may_come(open_size: int, held: int, budget: int) -> int:
     """How many bytes of retries may be on their way right now.
 
     Of `budget` so many are in memory (`open_size`), of which `held` are not due yet. A quarter is
-    for those that are being tried, whatever is held: what waits for hours never keeps what is due
-    in seconds from being read.
+    for those that are being tried, whatever is held, though then a few at a time: what waits for
+    hours never keeps what is due in seconds from being read.
     """
-    free = max(budget - open_size, budget // 4 - (open_size - held))
-    return max(0, min(ahead(budget), free))
+    most = ahead(budget)
+    own = min(max(_LEAST_AHEAD, most // 4), budget // 4 - (open_size - held))
+    return max(0, own, min(most, budget - open_size))
 
 
 def patience(session: float, heartbeat: float) -> float:
