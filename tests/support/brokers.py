@@ -20,6 +20,7 @@ from typing import Any, Final
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public; its stubs forget to say so
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -142,6 +143,14 @@ class Broker:
         admin = AdminClient({"bootstrap.servers": self.real.bootstrap_servers})
         for future in admin.create_acls(rules).values():
             future.result(timeout=20)
+        # taken down by the controller; what a broker goes by, it learns a moment later
+        asked = AclBindingFilter(
+            kind, topic or group, pattern, *who, AclOperation.ANY, AclPermissionType.ANY
+        )
+        end = time.monotonic() + 20
+        while not set(rules) <= set(admin.describe_acls(asked).result(timeout=20)):
+            assert time.monotonic() < end, f"{rules} are not in force"
+            time.sleep(0.02)
 
     @property
     def login(self) -> dict[str, Any]:
