@@ -28,7 +28,7 @@ def test_what_is_sent_since_the_start_is_never_more_than_the_rate(rate: float) -
     went = sent(rate, always(20))
     for number, at in enumerate(went, 1):
         assert number <= rate * at + 1e-6
-    assert len(went) >= 0.95 * rate * 20 - 1
+    assert len(went) >= 0.93 * rate * 20 - 1
 
 
 @pytest.mark.parametrize("rate", [25.0, 60.0, 400.0])
@@ -50,6 +50,19 @@ def test_no_second_sees_more_than_the_rate_not_even_after_a_pause(rate: float) -
         while went[first] <= at - 1:
             first += 1
         assert last - first + 1 <= rate + 1e-6
+
+
+@pytest.mark.parametrize("rate", [12.0, 25.0, 26.0, 32.0, 49.0, 51.0, 200.0])
+def test_a_rate_is_used_though_the_loop_looks_but_once_in_a_tick(rate: float) -> None:
+    """What is filled in between two looks is not lost for want of room."""
+    went = []
+    bucket = Bucket(0.0)
+    for at in always(20, step=0.02):
+        bucket.refill(at, rate)
+        while not bucket.empty:
+            bucket.take()
+            went.append(at)
+    assert 0.93 * rate * 20 - 1 <= len(went) <= rate * 20
 
 
 def test_a_bucket_begins_empty_and_holds_one_token_at_a_low_rate() -> None:

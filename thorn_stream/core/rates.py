@@ -13,8 +13,8 @@ _LIVE: Final = 0.75
 _OTHERS: Final = 0.25
 _BURST: Final = 0.04
 """Seconds of its rate that a Bucket holds: two ticks of the loop, which is how exactly requests are
-timed. As much less is filled in per second, so that no second sees more than the rate, not even the
-one after a pause."""
+timed; but a whole token and a tick's at least. As much less is filled in per second, so that no
+second sees more than the rate, not even the one after a pause."""
 
 
 def share(ours: int, total: int) -> float:
@@ -56,7 +56,8 @@ class Bucket:
         passed, self._at = max(0.0, now - self._at), max(now, self._at)
         burst = rate * _BURST
         if burst >= 1.0:
-            self.tokens = min(burst, self.tokens + passed * (rate - burst))
+            held = max(burst, 1.0 + burst / 2)  # what comes in at the tick before one can be taken
+            self.tokens = min(held, self.tokens + passed * (rate - held))
         else:
             self.tokens = min(1.0 + burst, self.tokens + passed * rate)
 
