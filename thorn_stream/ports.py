@@ -6,13 +6,14 @@ hands what they learn over with `call_soon_threadsafe`, in batches.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from thorn_stream.core.deliveries import Attempt, Delivery, Outcome, Settlement
 from thorn_stream.core.records import Headers, Partition, Position, Record
 from thorn_stream.core.subscribers import Subscriber
 
 __all__ = [
+    "NOT_ASSIGNED",
     "Ask",
     "Assigned",
     "Clock",
@@ -84,6 +85,10 @@ class Committed:
 
     positions: Mapping[Partition, Position]
     errors: Mapping[Partition, str | None]
+
+
+NOT_ASSIGNED: Final = "not assigned any more"
+"""In `Committed.errors`: the partition had gone to another member before the commit was made."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,15 @@ from thorn_stream.adapters.kafka import KafkaSource, SourceSettings
 from thorn_stream.core import offsets
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
-from thorn_stream.ports import Assigned, Committed, Lost, LostRecords, Records, Revoked
+from thorn_stream.ports import (
+    NOT_ASSIGNED,
+    Assigned,
+    Committed,
+    Lost,
+    LostRecords,
+    Records,
+    Revoked,
+)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -245,7 +253,7 @@ async def _refused_once_revoked(one: Reading, gone: set[Partition]) -> None:
     one.source.commit({p: Position(9) for p in gone})
     await until(lambda: len(one.all(Committed)) > before)
     answer = one.all(Committed)[-1]
-    assert answer.errors == dict.fromkeys(gone, "not assigned any more")
+    assert answer.errors == dict.fromkeys(gone, NOT_ASSIGNED)
 
 
 def test_the_next_owner_is_not_paused_by_the_last_one(broker: Broker) -> None:

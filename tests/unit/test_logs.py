@@ -28,7 +28,7 @@ from thorn_stream.core.envelope import Envelope
 from thorn_stream.core.ledger import Entry, Ledger, Tally
 from thorn_stream.core.records import Partition, Record
 from thorn_stream.core.subscribers import Subscriber
-from thorn_stream.ports import Observer, Trouble
+from thorn_stream.ports import NOT_ASSIGNED, Observer, Trouble
 from thorn_stream.testing import MemoryClock, RecordingObserver
 
 # mypy refuses this file when one of them no longer fits the port
@@ -273,6 +273,20 @@ def test_a_commit_refused_because_partitions_move_is_a_warning(name: str) -> Non
     logs.observer.tick()
     (line,) = logs.taken()
     assert (line["event"], line["level"], line["lasting_s"]) == ("commits refused", "error", 30)
+
+
+def test_a_commit_of_what_was_just_given_away_is_a_warning() -> None:
+    """Any move of partitions has some; nor does it make an error of one that Kafka refused."""
+    logs = Logs()
+    for error in (NOT_ASSIGNED, "REBALANCE_IN_PROGRESS: Broker: whatever it says", NOT_ASSIGNED):
+        logs.observer.committed("thorn", error)
+    (line,) = logs.taken()
+    assert (line["event"], line["level"]) == ("commits refused", "warning")
+    assert line["error"] == NOT_ASSIGNED
+    logs.observer.committed("thorn", None)
+    logs.clock.advance(5)
+    logs.observer.tick()
+    assert [line["event"] for line in logs.taken()] == ["commits accepted again"]
 
 
 def test_a_commit_refused_for_another_reason_is_an_error() -> None:

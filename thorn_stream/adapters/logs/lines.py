@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from thorn_stream.core.deliveries import Dead, Delivery, Kind, Outcome, Retry, Settlement
 from thorn_stream.core.records import Partition, Record
-from thorn_stream.ports import Trouble
+from thorn_stream.ports import NOT_ASSIGNED, Trouble
 
 __all__ = ["LogObserver"]
 
@@ -34,9 +34,10 @@ _OF_A_REBALANCE: Final = frozenset(
     {
         *("ILLEGAL_GENERATION", "REBALANCE_IN_PROGRESS", "UNKNOWN_MEMBER_ID"),
         *("STALE_MEMBER_EPOCH", "FENCED_MEMBER_EPOCH"),  # KIP-848's names for the first and third
+        NOT_ASSIGNED,  # never asked of Kafka: the partition had gone just before
     }
 )
-"""Kafka's reasons to refuse a commit while partitions move: the next owner repeats a little."""
+"""Reasons to refuse a commit while partitions move: the next owner repeats a little."""
 _NAMES: Final = {"trouble": ("group", "key"), "commit": ("group",), "hand-over": ("kind",)}
 
 
