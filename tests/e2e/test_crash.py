@@ -81,7 +81,7 @@ def test_who_shares_a_record_with_a_slow_one_has_it_once(
 
     What waits in the queue is parked before they go. (On the embedded broker as above.)
     """
-    made = settings("/ok", max_in_flight=32)
+    made = settings("/ok", max_in_flight=32, lane_size=100)
     made["subscribers"].append(
         {"id": "slow", "event": "**", "url": receiver.url("/slow"), "max_in_flight": 2}
     )

@@ -18,7 +18,7 @@ from tests.support.dispatching import (
 from thorn_stream.core.deliveries import Attempt, Outcome
 from thorn_stream.core.flow import Limits
 from thorn_stream.core.records import Partition
-from thorn_stream.ports import Trouble
+from thorn_stream.ports import Revoked, Trouble
 
 
 async def in_a_second(attempt: Attempt) -> Outcome:
@@ -298,19 +298,90 @@ def test_what_is_queued_of_a_record_that_others_had_is_parked(how: str) -> None:
     assert world.dead == []
 
 
-def test_what_is_queued_during_a_hold_is_not_parked() -> None:
-    """The partitions may be another's already, who has begun it."""
+def test_many_that_are_queued_are_all_parked_before_the_partition_goes() -> None:
+    """More than fit into one slice: the answer waits for them."""
     world = World()
 
     async def life() -> None:
         limits = Limits(max_in_flight=1, lane_wait_max=100.0)
         answers = {"http://slow": in_a_second, "http://quick": OK}
-        ones = subscriber("slow"), subscriber("quick")
+        ones = subscriber("slow"), subscriber("quick", max_in_flight=1000)
         rig = Rig(world, *ones, answers=answers, limits=limits).start()
+        rig.publish(count=700)
+        await rig.until(lambda: len(rig.sent_to("http://quick")) == 700)
+        assert await rig.main.revoke(ORDERS)
+        assert rig.committed == 700
+        assert len(world.parked) == 699
+
+    world.live(life())
+
+
+def test_what_nobody_has_had_yet_is_left_to_the_next_owner() -> None:
+    """Two receivers are slow, and neither has been called: the next owner calls each once."""
+    world = World()
+
+    async def life() -> None:
+        limits = Limits(max_in_flight=1, lane_wait_max=100.0)
+        ones = subscriber("slow"), subscriber("slower")
+        rig = Rig(world, *ones, answers=in_a_second, limits=limits).start()
         rig.publish(count=4)
+        await rig.until(lambda: len(rig.transport.attempts) == 2)
+        assert await rig.main.revoke(ORDERS)
+        assert rig.committed == 1
+        assert not world.parked
+
+    world.live(life())
+
+
+def behind_a_slow_one(world: World) -> Rig:
+    """A Rig in which three Deliveries are queued of Records that another has had."""
+    limits = Limits(max_in_flight=1, lane_wait_max=100.0)
+    answers = {"http://slow": in_a_second, "http://quick": OK}
+    rig = Rig(world, subscriber("slow"), subscriber("quick"), answers=answers, limits=limits)
+    rig.start().publish(count=4)
+    return rig
+
+
+def test_what_is_queued_during_a_hold_is_not_parked() -> None:
+    """The partitions may be another's already, who has begun it."""
+    world = World()
+
+    async def life() -> None:
+        rig = behind_a_slow_one(world)
         await rig.until(lambda: len(rig.sent_to("http://quick")) == 4)
         rig.main.hold_commits = True
         rig.worker.main.begin_hold()
+        await rig.worker.drain(2.0)
+        assert not world.parked
+
+    world.live(life())
+
+
+def test_a_revocation_that_comes_after_a_stall_parks_nothing() -> None:
+    """The process stood still: whoever asked has stopped waiting, and another may have begun."""
+    world = World()
+
+    async def life() -> None:
+        rig = behind_a_slow_one(world)
+        await rig.until(lambda: len(rig.sent_to("http://quick")) == 4)
+        rig.clock.now += 5
+        rig.worker.main.handle([Revoked([ORDERS], lambda _: None)])
+        await rig.idle(3)
+        assert not world.parked
+
+    world.live(life())
+
+
+def test_what_is_queued_of_a_lost_partition_is_not_parked_by_a_stop() -> None:
+    """It is another's already."""
+    world = World()
+
+    async def life() -> None:
+        rig = behind_a_slow_one(world)
+        await rig.until(lambda: len(rig.sent_to("http://quick")) == 4)
+        rig.main.lose(ORDERS)
+        await rig.idle(0.001)  # told of, and not yet looked for in the Lanes
+        assert rig.worker.main.ledgers == {}
         await rig.worker.drain(2.0)
         assert not world.parked
 

@@ -1,6 +1,6 @@
 """A Record in, Settlements out: consume, decode, match, deliver, settle; the Ledger commits."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from thorn_stream.core import handover, ids
@@ -190,23 +190,12 @@ class Dispatcher:
         self._observer.settled(decided)
         self._hand_over(delivery, decided, self._clock.wall())
 
-    def part(self, queued: Iterable[Delivery]) -> None:
-        """Their partitions are about to go, and they were not begun: the next owner may do that.
-
-        What other Subscribers were called for as well is parked: the next owner would call those
-        again. During a hold nothing is: the partitions may be another's already.
-        """
-        for delivery in queued:
-            if not delivery.entry.ledger.tally.hold.on and self._is_shared(delivery):
-                self.park(delivery, "lane")
-
-    def _is_shared(self, delivery: Delivery) -> bool:
-        """Whether its Record asked for more than this first attempt."""
-        if delivery.again or delivery.follow is not None:
-            return False
-        envelope = delivery.envelope
-        more = envelope.own is not None and envelope.own.recipients is not None
-        return more or len(self.directory.recipients(envelope)) > 1
+    def called(self, envelope: Envelope) -> int:
+        """How many this event is for, ordered Subscribers left out."""
+        count = len(self.directory.recipients(envelope))
+        if envelope.own is not None and envelope.own.recipients is not None:
+            count += len(extra_recipients(envelope.own.recipients, self._rules))
+        return count
 
     # --- the waiting way -----------------------------------------------------------------------
 

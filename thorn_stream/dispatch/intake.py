@@ -101,6 +101,7 @@ class Intake:
 
     def handle(self, events: Sequence[SourceEvent]) -> None:
         """Take in one batch of what the Source has learnt, in its order."""
+        self.look()
         for event in events:
             match event:
                 case Records():
@@ -211,8 +212,8 @@ class Intake:
         ours = [self.ledgers[p] for p in event.partitions if p in self.ledgers]
         for ledger in ours:
             ledger.drain()
-        self.leaving()
         deadline = self._context.clock.monotonic() + _REVOKE_WITHIN
+        self.leaving()
         self._revoking.append((event, ours, deadline))
         self._answer_revocations()
 

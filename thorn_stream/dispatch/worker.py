@@ -9,6 +9,7 @@ from thorn_stream.core.rates import Shares, share
 from thorn_stream.dispatch.context import Context
 from thorn_stream.dispatch.dispatcher import Dispatcher
 from thorn_stream.dispatch.intake import Intake
+from thorn_stream.dispatch.leaving import Leaving
 from thorn_stream.dispatch.ordered_reads import OrderedReads
 from thorn_stream.dispatch.parked import Parked
 from thorn_stream.dispatch.tiers import TierIntake
@@ -38,7 +39,8 @@ class Worker:
         self.waiting = waiting
         self.main = Intake(*main, dispatcher.consume, context)
         self.main.hold_back = lambda: dispatcher.lanes.holding
-        self.main.leaving = lambda: dispatcher.part(dispatcher.lanes.take_all(leaving=True))
+        self._leaving = Leaving(dispatcher.park, dispatcher.called, context)
+        self.main.leaving = lambda: self._leaving.part(dispatcher.lanes.take_all(leaving=True))
         self.retry = TierIntake(*retry, waiting.consume, context)
         self.retry.forgot = waiting.purge
         self.intakes: tuple[Intake, ...] = (self.main, self.retry)
@@ -163,14 +165,14 @@ class Worker:
         """Stop intake, let what is under way end, commit; True when nothing was left open.
 
         What is queued or held was not begun: its offsets are not committed, so the next owner
-        of the partitions begins it; what shares its record with others is parked instead.
+        of the partitions begins it; of a record that others had already it is parked instead.
         """
         deadline = self._now() + within
         for intake in self._all:
             intake.stop_taking()
         if self.parked is not None:
             self.parked.stop_taking()
-        self.dispatcher.part(self.dispatcher.lanes.take_all())
+        self._leaving.part(self.dispatcher.lanes.take_all())
         ended = await self._until(lambda: not self._busy, deadline)
         if self.parked is not None:  # what has ended moved cursors, and commits may wait for them
             ended = await self._until(self.parked.finish, deadline) and ended
