@@ -8,6 +8,7 @@ from thorn_stream.core.flow import (
     Limits,
     ahead,
     is_crowded,
+    may_be_held,
     may_come,
     patience,
     should_pause,
@@ -83,6 +84,9 @@ def test_four_partitions_share_a_budget_of_a_thousand_bytes(
         (64 << 20, 64 << 20, 1 << 18),  # nothing but what waits: what is due has its quarter
         (80 << 20, 64 << 20, 0),
         (80 << 20, (64 << 20) + 5, 5),
+        ((96 << 20) - 1000, (96 << 20) - 1000, 1000),  # half beyond, whatever it is
+        (96 << 20, 96 << 20, 0),
+        (640 << 20, 640 << 20, 0),
     ],
 )
 def test_what_waits_for_hours_leaves_a_quarter_for_what_is_due(
@@ -90,6 +94,26 @@ def test_what_waits_for_hours_leaves_a_quarter_for_what_is_due(
 ) -> None:
     """Never more than a little is on its way, and none when too much is being tried."""
     assert may_come(open_size, held, 64 << 20) == expected
+
+
+def test_many_partitions_of_large_records_end_at_half_beyond_the_budget() -> None:
+    """A hundred partitions, records of a twentieth of all: one more than half beyond, no more."""
+    budget, partitions = 64 << 20, 100
+    size = budget // 20
+    holds = dict.fromkeys(range(partitions), 0)
+    took_part = True
+    while took_part:
+        took_part = False
+        for partition, held in holds.items():
+            total = sum(holds.values())
+            paused = held > 0 and takes_too_much(held, total, may_be_held(budget), partitions)
+            if not paused and may_come(total, total, budget) > 0:
+                holds[partition] += size
+                took_part = True
+    total = sum(holds.values())
+    assert budget < total < budget + budget // 2 + size
+    assert may_come(total, total, budget) == 0
+    assert may_come(total - size, total - size, budget) > 0
 
 
 def test_the_smallest_budget_lets_a_record_come() -> None:

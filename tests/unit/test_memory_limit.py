@@ -163,6 +163,23 @@ def test_a_retry_of_any_size_is_held_and_delivered(size: int) -> None:
     world.live(life())
 
 
+def test_partitions_of_large_records_end_at_half_beyond_the_quarter() -> None:
+    """Each tier's first is as large as all that may be held: two are read, the others later."""
+    world = World()
+
+    async def life() -> None:
+        rig = rig_of(world, "a")
+        for tier in TIERS:
+            wait_in(rig, tier, 1, due_in=tier, size=RETRY)
+        bound = RETRY + RETRY // 2 + RETRY + AROUND
+        while len(rig.transport.attempts) < len(TIERS):
+            assert rig.clock.now < 1000
+            await at_all_times(rig, lambda: rig.worker.retry.open_bytes <= bound, 1.0)
+        await rig.until(lambda: rig.retry.credit_size == ahead(RETRY))
+
+    world.live(life())
+
+
 @pytest.mark.parametrize("size", [BODY, PARKED, 2 * MEMORY])
 def test_parked_records_under_way_are_counted_whoever_recovers(size: int) -> None:
     """Of 20 receivers that come back at once no more is in memory than the drain may hold."""

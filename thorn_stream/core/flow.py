@@ -122,10 +122,15 @@ def may_come(open_size: int, held: int, budget: int) -> int:
 
     Of `budget` so many are in memory (`open_size`), of which `held` are not due yet. A quarter is
     for those that are being tried, whatever is held, though then a few at a time: what waits for
-    hours never keeps what is due in seconds from being read.
+    hours does not keep what is due in seconds from being read.
+
+    A partition is paused only when it holds something, so many partitions of large records exceed
+    the `budget` by as much as all of them bring. At half of it beyond nothing comes any more,
+    whatever it is, until something ends: memory comes before being on time.
     """
     most = ahead(budget)
-    own = min(max(_LEAST_AHEAD, most // 4), budget // 4 - (open_size - held))
+    own = max(_LEAST_AHEAD, most // 4)
+    own = min(own, budget // 4 - (open_size - held), budget + budget // 2 - open_size)
     return max(0, own, min(most, budget - open_size))
 
 
