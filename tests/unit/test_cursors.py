@@ -162,6 +162,18 @@ def test_of_another_topic_the_younger_cursor_counts() -> None:
     assert (known.live, known.gone, known.stale) == ({}, {}, [old, new])
 
 
+def test_what_a_younger_cursor_tells_of_is_not_gone() -> None:
+    """A takeover cut short left the old one beside the new: what waits is counted once, as live."""
+    old, new = CursorKey(0, 4, "a"), CursorKey(0, 5, "a")
+    ours, copied = Cursor(8, topic="two"), Cursor(8, topic="three")
+    both = [pair(old, Cursor(9, topic="one")), pair(new, ours)]
+    known = found(both, 0, 4, Ground(100, "two"))
+    assert (known.live, known.gone, known.stale) == ({"a": ours}, {}, [old, new])
+    both = [pair(old, Cursor(9, topic="one")), pair(new, copied)]
+    known = found(both, 0, 4, Ground(100, "two", begun=9))
+    assert (known.live, known.gone) == ({"a": copied}, {})
+
+
 def test_what_was_passed_over_is_kept_though_its_topic_is_another() -> None:
     """Committed offsets that were carried over with their topic: nothing below them comes again.
 

@@ -36,6 +36,41 @@ def test_a_topic_that_has_grown_beyond_an_old_cursor_is_drained_from_its_beginni
     assert world.dead == []
 
 
+def test_what_is_gone_is_counted_once_though_a_takeover_was_cut_short() -> None:
+    """It ended before Kafka had taken its epoch: the next one finds the same, and tells of it."""
+    world = World()
+    park(world, 3, "a")
+    made_anew(world)
+    write_cursor(world, CursorKey(0, 9, "a"), Cursor(5, count=4, through=9, topic="one"))
+
+    def begin() -> Rig:
+        rig = Rig(world, subscriber("a"))
+        rig.replay.ids[PARKED] = "two"
+        return rig
+
+    async def cut_short() -> None:
+        rig = begin()
+        rig.parked.hold_commits = True
+        rig.start()
+        await rig.until(lambda: any("epoch=10" in text for text in notes_of(rig)))
+        assert rig.observer.named("lost_records") == []
+        assert rig.transport.attempts == []
+
+    async def whole() -> None:
+        rig = begin().start()
+        await rig.until(lambda: rig.parked_committed == 3)
+        assert rig.observer.named("lost_records") == [("thorn.parked", PARKING, 4)]
+        assert offsets(rig.transport.attempts) == [0, 1, 2]
+
+    world.live(cut_short())
+    world.live(whole())
+
+
+def notes_of(rig: Rig) -> list[str]:
+    """What was told with each commit of the parked partition that was asked for."""
+    return [commit[PARKING].metadata for commit in rig.parked.commits if PARKING in commit]
+
+
 def test_a_topic_that_is_made_anew_under_a_running_dispatcher_is_asked_again() -> None:
     """What it knew of the old one is over with the assignment."""
     world = World()

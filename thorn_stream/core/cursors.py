@@ -208,8 +208,14 @@ def found(
         elif ground.reach is not None and cursor.next > ground.reach:
             result.garbled += 1
         elif counts:
-            result.live[place.subscriber] = cursor
+            _holds(result, place.subscriber, cursor)
     return result
+
+
+def _holds(result: Found, name: str, cursor: Cursor) -> None:
+    """In the place of any older one: what waits is told by this one alone, so nothing is lost."""
+    result.live[name] = cursor
+    result.gone.pop(name, None)
 
 
 def _is_of_another(cursor: Cursor, ground: Ground) -> bool:
@@ -225,7 +231,7 @@ def _of_another(result: Found, name: str, cursor: Cursor, ground: Ground) -> Non
     a backup): then what was passed over is found from here, some of it for the second time.
     """
     if cursor.next < ground.begun:
-        result.live[name] = replace(cursor, done="", count=None)
+        _holds(result, name, replace(cursor, done="", count=None))
     else:
         result.live.pop(name, None)
         result.gone[name] = cursor

@@ -42,6 +42,7 @@ class Part:
         "early",
         "epoch",
         "ledger",
+        "lost",
         "note",
         "raw",
         "ready",
@@ -58,6 +59,7 @@ class Part:
         self.epoch = 0
         self.note: str | None = None  # once it is to be committed
         self.stale: list[CursorKey] = []
+        self.lost = 0  # deliveries that are gone with a former topic: told when this is ready
         self.ready = False
         self.topic = ""  # Kafka's id of it, where that is known
         self.again_at = 0.0  # when the cursors topic is asked again; 0: it was not refused
@@ -146,9 +148,8 @@ class Takeover:
         for _ in range(found.garbled):
             self._observer.ignored("cursor")
         part.epoch, part.stale = found.epoch, found.stale
-        if found.gone:  # how many waited, as far as their cursors knew: for each there was one
-            count = sum(cursor.count or 1 for cursor in found.gone.values())
-            self._observer.lost_records(self._group, part.ledger.partition, count)
+        # how many waited, as far as their cursors knew: for each there was one
+        part.lost = sum(cursor.count or 1 for cursor in found.gone.values())
         for name, cursor in found.live.items():
             if cursors.known_at(cursor) is None:
                 self._observer.ignored("cursor")
@@ -164,6 +165,8 @@ class Takeover:
                 part.ledger.note = part.note = cursors.note_of(part.epoch)
         elif part.ledger.noted == part.note:
             part.ready = True
+            if part.lost:  # before this another owner would find the same again
+                self._observer.lost_records(self._group, part.ledger.partition, part.lost)
             self.ready(part)
 
 
