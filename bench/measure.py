@@ -74,7 +74,8 @@ def running_broker(wanted: str | None) -> Iterator[tuple[str, str]]:
         broker: EmbeddedProcess | apache_kafka.ApacheKafka = EmbeddedProcess()
         kind = "embedded broker"
     else:
-        broker = apache_kafka.ApacheKafka(Path(tempfile.mkdtemp(prefix="thorn-bench-")))
+        folder = Path(tempfile.mkdtemp(prefix="thorn-bench-"))
+        broker = apache_kafka.ApacheKafka(folder, memory=apache_kafka.ROOMY)
         broker.start()
         kind = f"Apache Kafka {apache_kafka.VERSION}"
     try:

@@ -24,7 +24,10 @@ _LOGGING_VERSION: Final = "2.24.3"
 _READY: Final = b"Kafka Server started"  # an open port comes too early
 _PATIENCE: Final = 60.0  # seconds: three on an idle machine, many on a busy one
 
-_SMALL: Final = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_JAVA: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+_SMALL: Final = ("-Xmx512m",)
+ROOMY: Final = ("-Xmx1536m", "-Xmn1g")
+"""For measurements: it stops for its own garbage every ten or twenty seconds, not every two."""
 
 _LOGGING: Final = """\
 Configuration:
@@ -105,7 +108,9 @@ class ApacheKafka:
         *,
         login: bool = False,
         settings: Mapping[str, str] | None = None,
+        memory: Sequence[str] = _SMALL,
     ) -> None:
+        self._memory = memory
         ports = _free_ports(3)
         self.bootstrap_servers = f"127.0.0.1:{ports[0]}"
         self.login_servers = f"127.0.0.1:{ports[2]}"
@@ -183,7 +188,7 @@ class ApacheKafka:
 
     def _java(self, *words: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self._directory / 'log4j2.yaml'}"
-        return ["java", *_SMALL, "-cp", f"{_fetched()}/*", logging, *words]
+        return ["java", *self._memory, *_JAVA, "-cp", f"{_fetched()}/*", logging, *words]
 
 
 def _jars() -> Path:
