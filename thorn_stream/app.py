@@ -279,6 +279,7 @@ class Application:
                 embedded=cluster.embedded,
                 records=1_000_000,  # the look-ahead of each partition is the bound
                 size=ahead(settings.memory_limit // 4),  # more as it is looked at
+                enough=1,  # while much is held it never has half of that again
             )
         )
         parked = KafkaSource(

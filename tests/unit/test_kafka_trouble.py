@@ -1,15 +1,17 @@
 """What Kafka's errors are called, and which of them hold."""
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from thorn_stream.adapters.kafka import codes
 from thorn_stream.adapters.kafka.assignment import Assignment
 from thorn_stream.adapters.kafka.handover import Credit, Outbox
+from thorn_stream.adapters.kafka.intake import Intake
 from thorn_stream.adapters.kafka.positions import Positions, Topics
 from thorn_stream.adapters.kafka.settings import (
     SourceSettings,
@@ -210,14 +212,39 @@ def test_the_newer_protocol_is_not_told_what_the_broker_decides() -> None:
 def test_credit_counts_both_records_and_bytes() -> None:
     """Either can run out; half of both has to be back; less than nothing is a debt."""
     credit = Credit(10, 1_000)
-    assert (credit.used_up, credit.half_back) == (False, True)
+    assert (credit.used_up, credit.enough_back) == (False, True)
     credit.taken_records = 10
-    assert (credit.used_up, credit.half_back) == (True, False)
+    assert (credit.used_up, credit.enough_back) == (True, False)
     credit.given_records += 5
-    assert (credit.used_up, credit.half_back) == (False, True)
+    assert (credit.used_up, credit.enough_back) == (False, True)
     credit.taken_size = 1_300
     assert credit.left == (5, -300)
-    assert (credit.used_up, credit.half_back) == (True, False)
+    assert (credit.used_up, credit.enough_back) == (True, False)
+
+
+@pytest.mark.parametrize(("enough", "reads"), [(None, False), (1, True)])
+def test_after_a_shortage_a_source_reads_on_with_what_is_enough_for_it(
+    enough: int | None, reads: bool
+) -> None:
+    """The retry tiers go on with a little, for more may not come while much is held."""
+    credit = Credit(10, 1_000, enough)
+    topics = Topics(())
+    outbox = Outbox(lambda _, __: True)
+    settings = SourceSettings({"bootstrap_servers": "127.0.0.1:9"}, "g", ("t",))
+    assignment = Assignment(Positions(settings, topics), topics, outbox)
+    assignment.next[Partition("t", 0)] = 0
+    intake = Intake(credit, assignment, outbox, lambda *_: None, lambda _: None, time.sleep)
+    consumer = make(Consumer, consumer_settings(settings))
+    consumer.assign([TopicPartition("t", 0, 0)])
+    began = time.monotonic()
+    credit.taken_size = 1_000
+    while assignment.reading:
+        intake.read(consumer)
+    credit.given_size += 250
+    intake.read(consumer)
+    # after five seconds of shortage anything is enough for all
+    assert bool(assignment.reading) == reads or time.monotonic() - began > 5
+    consumer.close()
 
 
 def test_where_to_begin_is_asked_again_in_plain_words(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,11 +11,12 @@ __all__ = ["Credit", "Outbox"]
 class Credit:
     """Records and bytes that may still be handed over.
 
-    Counters that only rise, each written by one thread alone, so there is no lock.
+    Counters that only rise, each written by one thread alone, so there is no lock. `enough` bytes
+    have to be back, by default half of them, before reading goes on after a long shortage.
     """
 
-    def __init__(self, records: int, size: int) -> None:
-        self._half: Final = (records // 2, size // 2)
+    def __init__(self, records: int, size: int, enough: int | None = None) -> None:
+        self._enough: Final = (records // 2, size // 2 if enough is None else enough)
         self.given_records, self.given_size = records, size  # written on the loop
         self.taken_records = self.taken_size = 0  # written by the owner thread
 
@@ -29,9 +30,9 @@ class Credit:
         return records <= 0 or size <= 0
 
     @property
-    def half_back(self) -> bool:
+    def enough_back(self) -> bool:
         records, size = self.left
-        return records > 0 and size > 0 and records >= self._half[0] and size >= self._half[1]
+        return not self.used_up and records >= self._enough[0] and size >= self._enough[1]
 
 
 class Outbox:

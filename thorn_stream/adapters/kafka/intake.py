@@ -120,7 +120,7 @@ class Intake:
         if (message := consumer.poll(_POLL)) is not None:
             self._take([message])
         enough = starved_for > _STARVED_LONG and not self._credit.used_up
-        if enough or self._credit.half_back:
+        if enough or self._credit.enough_back:
             self._starved, self._starved_since = False, None
             self._assignment.starve(consumer, starved=False)
 

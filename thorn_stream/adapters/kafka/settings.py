@@ -80,8 +80,9 @@ class SourceSettings:
 
     `client` is the user's `kafka:` section; `topics` are names or `^regex`, of which `exclude`
     (names or `^regex`) is never read; `start` counts for the first start of the group only;
-    `records` and `size` (bytes) are the credit a source begins with; `embedded` says that the
-    broker is the embedded one; each `topic_check` seconds it is asked whether the topics are
+    `records` and `size` (bytes) are the credit a source begins with, `enough` those bytes of it
+    with which one that ran out reads on (by default half); `embedded` says that the broker is the
+    embedded one; each `topic_check` seconds it is asked whether the topics are
     still the same; a partition of which nothing has come for `stuck_after` seconds is looked at.
     """
 
@@ -94,6 +95,7 @@ class SourceSettings:
     embedded: bool = False
     records: int = 10_000
     size: int = 67_108_864
+    enough: int | None = None
     topic_check: float = 5.0
     stuck_after: float = 60.0
 

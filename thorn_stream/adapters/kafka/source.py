@@ -23,7 +23,7 @@ class KafkaSource:
 
     def __init__(self, settings: SourceSettings) -> None:
         self._settings = settings
-        self._credit = Credit(settings.records, settings.size)
+        self._credit = Credit(settings.records, settings.size, settings.enough)
         self._reader = Reader(settings, self._credit, Outbox(self._hand_over))
         self._thread = threading.Thread(
             target=self._run, name=f"kafka-{settings.group}", daemon=True
