@@ -1,10 +1,13 @@
-"""So many retries that are due at once, and what the others feel of it."""
+"""So many retries that are due at once, and what the others feel of it.
+
+Who fails has a receiver of its own: one process could not answer both as fast as they are sent.
+"""
 
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench.isolation.parts import Row, Watch, percentile, table, wait_until
+from bench.isolation.parts import Receiver, Row, Watch, folder, percentile, table, wait_until
 from bench.isolation.stage import Bench, stage
 
 _STORMY = 0
@@ -15,9 +18,19 @@ _HEAD = ("when", "healthy events", "p50 ms", "p99 ms", "p99 ratio")
 
 def storm(bench: Bench) -> int:
     """One of ten fails all of its events, to be tried again all at once. Returns the lost."""
+    with folder() as place:
+        failing = Receiver(place)
+        try:
+            return _storm(bench, failing)
+        finally:
+            failing.stop()
+
+
+def _storm(bench: Bench, failing: Receiver) -> int:
     scale = bench.scale
     rate = min(1000.0, scale.rate)
-    subscribers = [{"event": f"e.{who}"} for who in range(1 + _OTHERS)]
+    subscribers: list[dict[str, Any]] = [{"event": f"e.{who}"} for who in range(1 + _OTHERS)]
+    subscribers[_STORMY]["url"] = f"http://127.0.0.1:{failing.listen('127.0.0.1')}/{_STORMY}"
     never: dict[str, Any] = {
         "circuit": {"failures": 10_000_000}
     }  # else they were parked, and no retries
@@ -30,7 +43,7 @@ def storm(bench: Bench) -> int:
         usual = healthy(scale.phase / 2)
         it.settle(range(it.events.next))
         due = int(time.time() + scale.storm / _FAIL_RATE + 20 + scale.storm / 10_000)
-        it.receiver.behave({_STORMY: ("later", float(due), False)})
+        failing.behave({_STORMY: ("later", float(due), False)})
         stormy = it.events.send(scale.storm, lambda _: ("e.0", 0), _FAIL_RATE)
 
         def waits() -> bool:
@@ -42,8 +55,10 @@ def storm(bench: Bench) -> int:
             print("not all had failed before the first retries were due")
         with Watch(it.dispatcher) as watch:
             during = healthy(max(0.0, due - 2 - time.time()) + max(scale.phase, 10.0))
-        it.settle(range(it.events.next), 300)
-        rows = [row for row in it.receiver.rows() if row.good]
+        it.settle(during)
+        wait_until(lambda: failing.count >= len(stormy), 300)
+        wait_until(lambda: not failing.missing(stormy), 30)
+        rows = [row for row in (*it.receiver.rows(), *failing.rows()) if row.good]
         print(table(_HEAD, _told(rows, usual, during, float(due))))
         again = sorted(row.arrived for row in rows if row.who == _STORMY)
         print(
@@ -52,7 +67,7 @@ def storm(bench: Bench) -> int:
             f"{again[-1] - due:.1f} s; RSS MiB at most {max(watch.rss):.0f}",
             flush=True,
         )
-        return it.lost
+        return it.lost + failing.missing(stormy)
 
 
 def _told(rows: Sequence[Row], usual: range, during: range, due: float) -> list[Sequence[object]]:
