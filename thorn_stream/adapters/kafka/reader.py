@@ -27,7 +27,7 @@ from thorn_stream.adapters.kafka.trouble import Troubles, forbidden, wording
 from thorn_stream.adapters.kafka.watch import Watch
 from thorn_stream.core.errors import ConfigurationError
 from thorn_stream.core.records import Partition, Position
-from thorn_stream.ports import Committed, Lost, Revoked
+from thorn_stream.ports import NOT_ASSIGNED, Committed, Lost, Revoked
 
 __all__ = ["Reader"]
 
@@ -177,7 +177,7 @@ class Reader:
         ours = self._assignment.current(positions, seen)
         others = {p: at for p, at in positions.items() if p not in ours}
         if others:
-            self._refused(others, "not assigned any more")
+            self._refused(others, NOT_ASSIGNED)
         if ours:
             self._commit(ours)
 
