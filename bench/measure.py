@@ -70,18 +70,17 @@ class Sink:
 @contextmanager
 def running_broker(wanted: str | None) -> Iterator[tuple[str, str]]:
     """Apache Kafka where it can be had, else the embedded broker; its kind and its address."""
-    if wanted == "embedded" or (wanted is None and apache_kafka.available()):
-        broker: EmbeddedProcess | apache_kafka.ApacheKafka = EmbeddedProcess()
-        kind = "embedded broker"
-    else:
-        folder = Path(tempfile.mkdtemp(prefix="thorn-bench-"))
-        broker = apache_kafka.ApacheKafka(folder, memory=apache_kafka.ROOMY)
-        broker.start()
-        kind = f"Apache Kafka {apache_kafka.VERSION}"
-    try:
+    with ExitStack() as stack:
+        if wanted == "embedded" or (wanted is None and apache_kafka.available()):
+            broker: EmbeddedProcess | apache_kafka.ApacheKafka = EmbeddedProcess()
+            kind = "embedded broker"
+        else:
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="thorn-bench-"))
+            broker = apache_kafka.ApacheKafka(Path(place), memory=apache_kafka.ROOMY)
+            broker.start()
+            kind = f"Apache Kafka {apache_kafka.VERSION}"
+        stack.callback(broker.stop)
         yield kind, broker.bootstrap_servers
-    finally:
-        broker.stop()
 
 
 @contextmanager
