@@ -368,11 +368,15 @@ class Intake:
     def give_back(self) -> None:
         """Return credit for what is done with, in strides: a Source is told few times."""
         records = self._tally.records - self._given_back.records
-        size = self._tally.size - self._given_back.size
-        if records:
+        size = max(0, self._returned() - self._given_back.size)
+        if records or size:
             self._given_back.records += records
             self._given_back.size += size
             self._source.credit(records, size)
+
+    def _returned(self) -> int:
+        """Bytes of credit that are the Source's again, since the beginning."""
+        return self._tally.size
 
     def stop_taking(self) -> None:
         """Read no further: what is in the backlog was never begun and is the next owner's."""

@@ -16,16 +16,11 @@ class TierIntake(Intake):
     begin with `ahead`.
     """
 
-    def give_back(self) -> None:
+    def _returned(self) -> int:
         budget = self._limits.memory // 4
         held = sum(ledger.held_bytes for ledger in self.ledgers.values())
         missing = ahead(budget) - may_come(self.open_bytes, held, budget)
-        records = self._tally.records - self._given_back.records
-        size = max(0, self._entered_bytes - missing - self._given_back.size)
-        if records or size:
-            self._given_back.records += records
-            self._given_back.size += size
-            self._source.credit(records, size)
+        return self._entered_bytes - missing
 
     def _takes_too_much(self, ledger: Ledger, times: int = 1) -> bool:
         held, budget = times * ledger.held_bytes, may_be_held(self._limits.memory // 4)
