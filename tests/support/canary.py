@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Final, Self
 
 __all__ = ["LOOPBACK_FORMS", "Canary"]
@@ -76,12 +75,7 @@ class Canary:
         _watching.append(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _watching.remove(self)
         self.settle()
         self._listener.close()
