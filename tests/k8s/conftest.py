@@ -7,8 +7,11 @@ from typing import Final
 
 import pytest
 
+from tests.e2e.conftest import receiver, settings
 from tests.k8s.chart import Chart
 from tests.k8s.having import need
+
+__all__ = ["TOOLS", "chart", "receiver", "settings", "tools"]  # fixtures of the other tests, too
 
 TOOLS: Final = Path(os.environ.get("TOOLS_DIR") or Path.home() / ".cache/thorn-stream/tools")
 

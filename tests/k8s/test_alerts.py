@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from confluent_kafka import Producer
 
-from tests.e2e.conftest import Settings, receiver, settings  # noqa: F401 - fixtures
+from tests.e2e.conftest import Settings
 from tests.e2e.rig import Dispatcher, dispatcher, envelope, produce, until
 from tests.k8s.prometheus import Prometheus, alerts
 from tests.support.brokers import Broker, EmbeddedProcess
@@ -85,7 +85,7 @@ def fires(prometheus: Prometheus, *names: str) -> None:
 class Moody:
     """A mode of the receiver whose status can be changed while it runs; 0: no answer at all."""
 
-    def __init__(self, receiver: Receiver) -> None:  # noqa: F811
+    def __init__(self, receiver: Receiver) -> None:
         self.status = 200
         receiver.modes["moody"] = self._answer
 
@@ -122,12 +122,17 @@ class Parts:
             until(lambda: bool(prometheus.ask(READ)), PATIENCE, "records are read")
             yield prometheus, (ones, end)
 
+    def refuse(self, request: int) -> None:
+        """From now on the broker takes no request of this kind."""
+        assert isinstance(self.broker.real, EmbeddedProcess)
+        self.broker.real.fail_next(request, [REFUSED] * 2000)
+
 
 @pytest.fixture
 def parts(
     broker: Broker,
-    receiver: Receiver,  # noqa: F811
-    settings: Settings,  # noqa: F811
+    receiver: Receiver,
+    settings: Settings,
     tools: Path,
     tmp_path: Path,
 ) -> Parts:
@@ -183,7 +188,7 @@ def test_dead_letters(parts: Parts) -> None:
 def test_commits_that_are_refused(parts: Parts) -> None:
     """ThornCommitsFailing, of the main group alone."""
     with parts.run() as (prometheus, _):
-        parts.broker.real.fail_next(OFFSET_COMMIT, [REFUSED] * 2000)  # type: ignore[union-attr]
+        parts.refuse(OFFSET_COMMIT)
         fires(prometheus, "CommitsFailing")
 
 
@@ -193,7 +198,7 @@ def test_hand_overs_that_are_refused(parts: Parts) -> None:
         parts.mood.status = 503
         until(lambda: ones[0].metric("thorn_retries_total") > 0, PATIENCE, "retries")
         end()  # what sends has a producer as well
-        parts.broker.real.fail_next(PRODUCE, [REFUSED] * 2000)  # type: ignore[union-attr]
+        parts.refuse(PRODUCE)
         fires(prometheus, "HandOverFailing")
 
 

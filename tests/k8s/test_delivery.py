@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Settings, receiver, settings  # noqa: F401 - fixtures
+from tests.e2e.conftest import Settings
 from tests.e2e.rig import Dispatcher, dispatcher
 from tests.k8s.chart import CHART
 from tests.support.brokers import Broker
@@ -32,7 +32,7 @@ def helm_test(one: Dispatcher, event: str, seconds: int = 60) -> "subprocess.Com
     )
 
 
-def test_it_waits_for_the_delivery(broker: Broker, settings: Settings, tmp_path: Path) -> None:  # noqa: F811
+def test_it_waits_for_the_delivery(broker: Broker, settings: Settings, tmp_path: Path) -> None:
     """Status 0 once every subscriber of the event has it; an ordered one as well."""
     broker.topic("in")
     given = settings()
@@ -48,7 +48,7 @@ def test_it_waits_for_the_delivery(broker: Broker, settings: Settings, tmp_path:
 
 def test_a_refusal_fails_it_with_the_reason(
     broker: Broker,
-    settings: Settings,  # noqa: F811
+    settings: Settings,
     tmp_path: Path,
 ) -> None:
     """A receiver that answers 503 is named, with its answer and where the event is now."""
@@ -62,7 +62,7 @@ def test_a_refusal_fails_it_with_the_reason(
 
 def test_without_a_subscriber_it_says_so(
     broker: Broker,
-    settings: Settings,  # noqa: F811
+    settings: Settings,
     tmp_path: Path,
 ) -> None:
     """The event was read and committed, and no delivery was seen: that is no failure."""
@@ -76,7 +76,7 @@ def test_without_a_subscriber_it_says_so(
 
 def test_without_a_dispatcher_it_fails(
     broker: Broker,
-    settings: Settings,  # noqa: F811
+    settings: Settings,
     tmp_path: Path,
 ) -> None:
     """Nobody commits: it says so when its time is up."""

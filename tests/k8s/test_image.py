@@ -95,7 +95,7 @@ def test_the_chart_and_the_image_fit(
 
         podman.start(names[1], pod)
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            until(lambda probe=probe: answers(container, probe, port), PATIENCE, probe)  # type: ignore[misc]
+            until(lambda probe=probe: answers(container, probe, port), PATIENCE, probe)  # type: ignore[misc]  # a default binds the loop's value
         status = podman("exec", names[1], "python", "-c", "print(open('/proc/1/status').read())")
         assert "NoNewPrivs:\t1" in status
         assert "CapEff:\t0000000000000000" in status

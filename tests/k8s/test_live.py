@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.e2e.conftest import Settings, receiver, settings  # noqa: F401 - fixtures
+from tests.e2e.conftest import Settings
 from tests.e2e.rig import Dispatcher, dispatcher, envelope, produce, until
 from tests.k8s.chart import CHART
 from tests.k8s.having import need
@@ -61,7 +61,7 @@ def wrong(prometheus: Prometheus, title: str, query: str) -> str | None:
     return f"{title}: no data: {query}"
 
 
-def much_goes_wrong(receiver: Receiver) -> dict[str, Any]:  # noqa: F811
+def much_goes_wrong(receiver: Receiver) -> dict[str, Any]:
     """Subscribers that make every kind of number."""
     ordered = {"event": "order.*", "ordering": "key", "retry_delay": 0.2, "retry_max": 1}
     return {
@@ -111,8 +111,8 @@ def check_metrics(tools: Path, one: Dispatcher) -> str:
 
 def test_every_query_has_an_answer(
     broker: Broker,
-    receiver: Receiver,  # noqa: F811
-    settings: Settings,  # noqa: F811
+    receiver: Receiver,
+    settings: Settings,
     tools: Path,
     tmp_path: Path,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.conftest import Settings, receiver, settings  # noqa: F401 - fixtures
+from tests.e2e.conftest import Settings
 from tests.e2e.rig import dispatcher, envelope, produce, until
 from tests.k8s.chart import CHART
 from tests.k8s.pictures import draw
@@ -32,7 +32,7 @@ PATIENCE: Final = 180.0
 SHOWN: Final = 120.0  # seconds, of which the middle third is bad
 
 
-def subscribers(receiver: Receiver) -> list[dict[str, Any]]:  # noqa: F811
+def subscribers(receiver: Receiver) -> list[dict[str, Any]]:
     """Two are well, one is slow, one flaky, one has a bad time, one is gone, two are ordered."""
     ordered = {"ordering": "key", "retry_delay": 0.2, "retry_max": 1}
     url = receiver.url
@@ -57,7 +57,7 @@ def subscribers(receiver: Receiver) -> list[dict[str, Any]]:  # noqa: F811
 class Run:
     """Twenty events a second, some of them odd; from a third to two thirds one receiver is down."""
 
-    def __init__(self, broker: Broker, topic: str, receiver: Receiver) -> None:  # noqa: F811
+    def __init__(self, broker: Broker, topic: str, receiver: Receiver) -> None:
         self._servers, self._topic = broker.real.bootstrap_servers, topic
         self._bad = False
         self._asked = 0
@@ -89,8 +89,8 @@ class Run:
 
 def test_every_panel_is_drawn(
     broker: Broker,
-    receiver: Receiver,  # noqa: F811
-    settings: Settings,  # noqa: F811
+    receiver: Receiver,
+    settings: Settings,
     tools: Path,
     tmp_path: Path,
 ) -> None:
